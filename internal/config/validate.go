@@ -1,0 +1,187 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"directnode/internal/direct"
+)
+
+// validate holds every value against what its package can take. at gives
+// "file:line: key" for messages.
+func (c *Config) validate(at func(key string) string) error {
+	checks := []func(func(string) string) error{
+		c.validateNode, c.validateListeners, c.validateNetworks, c.validateResolver, c.validateDelivery, c.validateChoices, c.validateTLS,
+	}
+	for _, check := range checks {
+		if err := check(at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateNode(at func(string) string) error {
+	if c.DataDir == "" {
+		return fmt.Errorf("%s: empty; name the folder that holds the node's state", at("data_dir"))
+	}
+	if _, err := direct.ParseDomain(c.Node.Hostname); err != nil {
+		return fmt.Errorf("%s: %w; give the host's fully qualified name", at("node.hostname"), err)
+	}
+	if c.SMTP.MaxMessageBytes < 64<<10 || c.SMTP.MaxMessageBytes > 256<<20 {
+		return fmt.Errorf("%s: %d lies outside of 65536 to 268435456", at("smtp.max_message_bytes"), c.SMTP.MaxMessageBytes)
+	}
+	return nil
+}
+
+func (c *Config) validateListeners(at func(string) string) error {
+	for key, list := range map[string][]string{
+		"dns.listen": c.DNS.Listen, "ldap.listen": c.LDAP.Listen, "ldap.listen_tls": c.LDAP.ListenTLS,
+		"smtp.listen": c.SMTP.Listen, "smtp.submission": c.SMTP.Submission, "resolver.servers": c.Resolver.Servers,
+	} {
+		for _, addr := range list {
+			if err := checkHostPort(addr); err != nil {
+				return fmt.Errorf("%s: %w", at(key), err)
+			}
+		}
+	}
+	if c.Admin.Listen != "" {
+		if err := checkHostPort(c.Admin.Listen); err != nil {
+			return fmt.Errorf("%s: %w", at("admin.listen"), err)
+		}
+	}
+	if len(c.HTTP.Listen) > 0 {
+		return fmt.Errorf("%s: this version has no public HTTP listener; leave it empty", at("http.listen"))
+	}
+	if len(c.LDAP.ListenTLS) > 0 && c.TLS.CertFile == "" {
+		return fmt.Errorf("%s: needs a certificate; set tls.cert_file and tls.key_file", at("ldap.listen_tls"))
+	}
+	return nil
+}
+
+func checkHostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("%q is no HOST:PORT; write it like 127.0.0.1:5300 or [::1]:5300", s)
+	}
+	if _, err := netip.ParseAddr(host); err != nil {
+		return fmt.Errorf("%q: %q is no IP address", s, host)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q: %q is no port number", s, port)
+	}
+	return nil
+}
+
+func (c *Config) validateNetworks(at func(string) string) error {
+	for key, list := range map[string][]string{"limits.exempt": c.Limits.Exempt, "smtp.submission_allow": c.SMTP.SubmissionAllow, "resolver.fetch.allow": c.Resolver.Fetch.Allow} {
+		if _, err := Prefixes(list); err != nil {
+			return fmt.Errorf("%s: %w", at(key), err)
+		}
+	}
+	return nil
+}
+
+// Prefixes reads CIDRs; a plain address stands for itself.
+func Prefixes(list []string) ([]netip.Prefix, error) {
+	prefixes := make([]netip.Prefix, 0, len(list))
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			addr, err := netip.ParseAddr(s)
+			if err != nil {
+				return nil, fmt.Errorf("%q is no network; write it like 10.0.0.0/8", s)
+			}
+			p = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		prefixes = append(prefixes, p)
+	}
+	return prefixes, nil
+}
+
+func (c *Config) validateResolver(at func(string) string) error {
+	if c.Resolver.Timeout <= 0 {
+		return fmt.Errorf("%s: must be more than nothing", at("resolver.timeout"))
+	}
+	for i, s := range c.Resolver.Stub {
+		key := fmt.Sprintf("resolver.stub[%d].", i)
+		if _, err := direct.ParseDomain(s.Domain); err != nil {
+			return fmt.Errorf("%s: %w", at(key+"domain"), err)
+		}
+		if len(s.Servers) == 0 {
+			return fmt.Errorf("%s: no server; name at least one HOST:PORT", at(key+"servers"))
+		}
+		for _, addr := range s.Servers {
+			if err := checkHostPort(addr); err != nil {
+				return fmt.Errorf("%s: %w", at(key+"servers"), err)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateDelivery(at func(string) string) error {
+	if c.Delivery.Port < 1 || c.Delivery.Port > 65535 {
+		return fmt.Errorf("%s: %d is no port number", at("delivery.port"), c.Delivery.Port)
+	}
+	kind, dir, _ := strings.Cut(c.Delivery.Mailbox, ":")
+	if kind != "maildir" || dir == "" {
+		return fmt.Errorf("%s: %q; this version delivers to maildir:DIR", at("delivery.mailbox"), c.Delivery.Mailbox)
+	}
+	if len(c.Delivery.Retry) == 0 || slices.Min(c.Delivery.Retry) <= 0 {
+		return fmt.Errorf("%s: needs at least one wait, each more than nothing", at("delivery.retry"))
+	}
+	if c.Delivery.Lifetime <= 0 {
+		return fmt.Errorf("%s: must be more than nothing", at("delivery.lifetime"))
+	}
+	return nil
+}
+
+func (c *Config) validateChoices(at func(string) string) error {
+	for _, choice := range []struct {
+		key, value string
+		allowed    []string
+	}{
+		{"dns.udp_cert", c.DNS.UDPCert, []string{"cookie", "always", "never"}},
+		{"ldap.anonymous", c.LDAP.Anonymous, []string{"exact", "list"}},
+		{"policy.profile", c.Policy.Profile, []string{"as-1.2", "as-1.3"}},
+		{"policy.key_transport", c.Policy.KeyTransport, []string{"oaep-sha1", "oaep-sha256", "pkcs1-v1.5"}},
+	} {
+		if !slices.Contains(choice.allowed, choice.value) {
+			return fmt.Errorf("%s: %q; write one of %s", at(choice.key), choice.value, strings.Join(choice.allowed, ", "))
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateTLS(at func(string) string) error {
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		return fmt.Errorf("%s: cert_file and key_file belong together; set both or none", at("tls"))
+	}
+	for key, name := range map[string]string{"tls.cert_file": c.TLS.CertFile, "tls.key_file": c.TLS.KeyFile} {
+		if name == "" {
+			continue
+		}
+		if _, err := os.Stat(c.Path(name)); err != nil {
+			return fmt.Errorf("%s: %s cannot be read: %w; put the PEM file there or correct the name", at(key), c.Path(name), err)
+		}
+	}
+	return c.validateMasterKey(at)
+}
+
+func (c *Config) validateMasterKey(at func(string) string) error {
+	name := c.Keys.MasterKeyFile
+	if name == "" || strings.HasPrefix(name, "credential:") {
+		return nil
+	}
+	if _, err := os.Stat(c.Path(name)); err != nil {
+		return fmt.Errorf("%s: %s cannot be read: %w; put the key file there, or make a new one with `directd --make-key %s` (keys sealed under the old one are lost then)",
+			at("keys.master_key_file"), c.Path(name), err, c.Path(name))
+	}
+	return nil
+}
