@@ -1,0 +1,39 @@
+# The verbs of the project; each is the same in CI.
+
+GO        ?= go
+FUZZTIME  ?= 20s
+GOFLAGS   += -trimpath
+export CGO_ENABLED ?= 0
+
+.PHONY: all run test check interop fuzz crash spec bench docs clean
+
+all: ## build bin/directd and bin/directctl
+	$(GO) build $(GOFLAGS) -o bin/ ./cmd/directd ./cmd/directctl
+
+run: all ## two nodes on loopback: a message and its processed notification; Ctrl-C ends them
+	bin/directctl quickstart
+
+test: ## the whole suite, race detector on
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout=10m ./...
+
+check: ## formatting, vet, staticcheck, import law, generated files current
+	tools/check
+
+interop: all ## dig, kdig, ldapsearch, openssl and swaks against the nodes; fails where one is absent
+	DIRECTNODE_PEERS=required $(GO) test -count=1 -run '^TestInterop' -timeout=10m ./...
+
+fuzz: ## every fuzz target for FUZZTIME
+	FUZZTIME=$(FUZZTIME) tools/fuzz
+
+crash: all ## kill -9 of either node at random moments while messages flow
+	DIRECTNODE_CRASH=50 $(GO) test -count=1 -run '^TestCrash' -timeout=30m -v ./cmd/directd
+
+spec: ## run the tests and write docs/CONFORMANCE.md
+	tools/spec
+
+docs: all ## write the man pages and shell completions
+	bin/directctl docs docs/man
+	bin/directd --man docs/man
+
+clean: ## remove what was built
+	rm -rf bin
