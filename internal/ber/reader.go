@@ -106,15 +106,27 @@ type Reader struct {
 	err    error // set when the input was refused whole
 }
 
-// NewReader reads b within l.
-func NewReader(b []byte, l Limits) *Reader {
+// Reset makes r read b from its start within l, and keeps r's memory: a server
+// that reads one message after the other allocates nothing. No Reader of
+// children may be in use any more.
+func (r *Reader) Reset(b []byte, l Limits) {
 	if l == (Limits{}) {
 		l = DefaultLimits
 	}
-	r := &Reader{rest: b, depth: l.Depth, budget: &budget{l.Count}}
+	if r.budget == nil {
+		r.budget = new(budget)
+	}
+	*r.budget = budget{l.Count}
+	*r = Reader{rest: b, depth: l.Depth, budget: r.budget}
 	if len(b) > l.Size {
 		r.err = fmt.Errorf("%w: %d octets, at most %d", ErrTooLong, len(b), l.Size)
 	}
+}
+
+// NewReader reads b within l.
+func NewReader(b []byte, l Limits) *Reader {
+	r := new(Reader)
+	r.Reset(b, l)
 	return r
 }
 
@@ -249,13 +261,22 @@ func (r *Reader) Enter(t Tag) (*Reader, error) {
 // Into gives a Reader of the children of an element that r read. Depth and
 // count are shared with r.
 func (r *Reader) Into(e Element) (*Reader, error) {
+	child, err := r.Child(e)
+	if err != nil {
+		return nil, err
+	}
+	return &child, nil
+}
+
+// Child is Into without an allocation: the Reader is given by value.
+func (r *Reader) Child(e Element) (Reader, error) {
 	if !e.Tag.Constructed {
-		return nil, fmt.Errorf("%w: %s has no children", ErrSyntax, e.Tag)
+		return Reader{}, fmt.Errorf("%w: %s has no children", ErrSyntax, e.Tag)
 	}
 	if r.depth <= 1 {
-		return nil, ErrTooDeep
+		return Reader{}, ErrTooDeep
 	}
-	return &Reader{rest: e.Content, depth: r.depth - 1, budget: r.budget}, nil
+	return Reader{rest: e.Content, depth: r.depth - 1, budget: r.budget}, nil
 }
 
 type header struct {
