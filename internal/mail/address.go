@@ -186,7 +186,9 @@ func commentLength(s string) (int, bool) {
 	return 0, false
 }
 
-// stripComments removes comments outside quoted strings; an open one stays.
+// stripComments removes comments outside quoted strings. From an open comment
+// on, all stays: looking for its end again and again would cost the square of
+// the length.
 func stripComments(s string) string {
 	if !strings.Contains(s, "(") {
 		return s
@@ -198,10 +200,13 @@ func stripComments(s string) string {
 		case c == '"':
 			quoted = !quoted
 		case c == '(' && !quoted:
-			if n, ok := commentLength(s[i:]); ok {
-				i += n - 1
-				continue
+			n, ok := commentLength(s[i:])
+			if !ok {
+				b.WriteString(s[i:])
+				return b.String()
 			}
+			i += n - 1
+			continue
 		}
 		b.WriteByte(s[i])
 	}

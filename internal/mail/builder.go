@@ -34,37 +34,48 @@ func (b *Builder) Add(name, value string) {
 	b.fold(name, value)
 }
 
-// AddText adds a field of free text (RFC 5322 §2.2.1). Line ends of any kind
-// become folds, other controls spaces, and text beyond ASCII encoded words
-// (RFC 2047). A reader that unfolds and decodes gets the words back.
+// AddText adds a field of free text (RFC 5322 §2.2.1): OneLine, folded, with
+// text beyond ASCII as encoded words (RFC 2047). A reader that unfolds and
+// decodes gets the words back.
 func (b *Builder) AddText(name, text string) {
-	b.Add(name, encodeText(text))
-}
-
-// encodeText makes one line of printable ASCII of any text.
-func encodeText(text string) string {
-	words := strings.FieldsFunc(strings.ToValidUTF8(text, "?"), func(r rune) bool { return r <= ' ' || r == 0x7f })
-	text = strings.Join(words, " ")
-	for i := range len(text) {
-		if text[i] >= 0x80 {
-			return mime.QEncoding.Encode("utf-8", text)
-		}
+	text = OneLine(text)
+	if !isASCII(text) {
+		text = mime.QEncoding.Encode("utf-8", text)
 	}
-	return longWords(text)
+	b.Add(name, text)
 }
 
-// longWords puts a space into words that no line could hold (RFC 5322 §2.1.1).
-func longWords(text string) string {
-	words := strings.Split(text, " ")
+// OneLine makes one line of any text: line ends, white space and other controls
+// between words become one space, octets that are no UTF-8 become "?", and a
+// word that no line could hold (RFC 5322 §2.1.1) is cut.
+func OneLine(text string) string {
+	words := strings.FieldsFunc(strings.ToValidUTF8(text, "?"), func(r rune) bool { return r <= ' ' || r == 0x7f })
 	for i, w := range words {
-		var cut []string
-		for len(w) > maxLine/2 {
-			cut = append(cut, w[:maxLine/2])
-			w = w[maxLine/2:]
+		if len(w) > maxWord && isASCII(w) {
+			words[i] = cutWord(w)
 		}
-		words[i] = strings.Join(append(cut, w), " ")
 	}
 	return strings.Join(words, " ")
+}
+
+func cutWord(w string) string {
+	var b strings.Builder
+	for len(w) > maxWord {
+		b.WriteString(w[:maxWord])
+		b.WriteByte(' ')
+		w = w[maxWord:]
+	}
+	b.WriteString(w)
+	return b.String()
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 // DecodeText undoes AddText on an unfolded value: encoded words become the text

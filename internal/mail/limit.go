@@ -32,4 +32,5 @@ const (
 const (
 	maxLine    = 998 // MUST
 	foldedLine = 78  // SHOULD
+	maxWord    = 400 // of free text; escaping may double it and it still fits
 )

@@ -303,6 +303,26 @@ func TestMessageIDInEveryForm(t *testing.T) {
 	}
 }
 
+// An open comment that is looked through from each of its parentheses would take minutes.
+func TestHostileValuesTakeLinearTime(t *testing.T) {
+	n := 1 << 19
+	hostile := []string{strings.Repeat(`(\(`, n/3), strings.Repeat("(", n), strings.Repeat(`"`, n), strings.Repeat("=?", n/2), strings.Repeat("a;", n/2), strings.Repeat("<", n), strings.Repeat("() ", n/3)}
+	start := time.Now()
+	for _, v := range hostile {
+		mail.MessageID(v)
+		mail.ParseAddressList(v)
+		mail.ParseContentType(v)
+		mail.DecodeText(v)
+		mail.OneLine(v)
+		mail.DecodeBody(mail.Header{{Name: "Content-Transfer-Encoding", Raw: []byte("C:" + v)}}, nil)
+	}
+	delimiters := []byte(strings.Repeat("\n--b ", n/6) + strings.Repeat(" ", n))
+	mail.SplitMultipart(delimiters, "b", mail.Limits{Parts: n})
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
 func TestNewMessageID(t *testing.T) {
 	if a, b := mail.NewMessageID("h.example", []byte("seed")), mail.NewMessageID("h.example", []byte("seed")); a != b {
 		t.Errorf("one seed gives %s and %s", a, b)
