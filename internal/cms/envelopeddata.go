@@ -70,7 +70,10 @@ func ParseEnvelopedData(b []byte, l Limits) (*EnvelopedData, error) {
 	if err := e.readRecipients(r, l); err != nil {
 		return nil, err
 	}
-	return e, e.readContent(r)
+	if err := e.readContent(r); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 func (e *EnvelopedData) readRecipients(r *ber.Reader, l Limits) error {

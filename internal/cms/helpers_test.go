@@ -215,3 +215,10 @@ func (o openssl) mustCMS(args ...string) {
 		o.t.Fatalf("openssl cms %q: %v", args, err)
 	}
 }
+
+func certificates(pairs ...testpki.Pair) (out []*x509.Certificate) {
+	for _, p := range pairs {
+		out = append(out, p.Cert)
+	}
+	return out
+}

@@ -58,7 +58,10 @@ func ParseSignedData(b []byte, l Limits) (*SignedData, error) {
 	if err := skipContext(r, 1); err != nil { // revocation lists: they are fetched where they can be trusted
 		return nil, unread("crls", err)
 	}
-	return s, s.readSigners(r)
+	if err := s.readSigners(r); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // readContent reads encapContentInfo (RFC 5652 §5.2).
