@@ -1,0 +1,33 @@
+package zones
+
+const (
+	// maxSetOctets bounds the wire size of one RRset. A DNS message ends at
+	// 65,535 octets; what remains holds the question, a chain of CNAMEs as long
+	// as the server follows (8 times 522 octets) and the OPT record.
+	maxSetOctets = 60_000
+
+	// maxCerts bounds the CERT records of one name: an address has one or two
+	// pairs of certificates, four times that while they roll over; every
+	// further one is load and amplification without a use.
+	maxCerts = 20
+
+	// maxMasterOctets bounds the zone text that one import reads: a million
+	// certificates of 1.2 KB are about 1.7 GB of Base64.
+	maxMasterOctets = 2 << 30
+
+	// maxEntryOctets bounds one entry of zone text: 65,535 octets of RDATA are
+	// 131,070 hexadecimal digits, plus line breaks and indents.
+	maxEntryOctets = 256 << 10
+
+	// maxTTL is the largest TTL (RFC 2181 §8: the top bit is zero).
+	maxTTL = 1<<31 - 1
+
+	// defaultCertTTL is the TTL of CERT records. The usual publisher of Direct
+	// certificates uses half an hour too; a longer one would keep a certificate
+	// in caches after it was replaced.
+	defaultCertTTL = 1800
+
+	// defaultTTL is the TTL of the records of a new domain, and the time that
+	// others remember that a name is not there.
+	defaultTTL = 3600
+)

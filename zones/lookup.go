@@ -1,0 +1,91 @@
+package zones
+
+import "github.com/miekg/dns"
+
+// Kind names the outcome of a lookup (RFC 1034 §4.3.2).
+type Kind uint8
+
+// The outcomes.
+const (
+	// Hit: the name owns an RRset of the type; for type ANY, some RRset.
+	Hit Kind = iota + 1
+	// CName: the name is an alias; Answer.RRset is the CNAME.
+	CName
+	// NoData: the name exists, with nothing of the type (RFC 2308 §2.2).
+	NoData
+	// NXDomain: neither the name nor anything below it exists (RFC 8020 §2).
+	NXDomain
+	// Referral: the name lies at or below a zone cut; Answer.RRset is the NS.
+	Referral
+)
+
+var kindNames = [...]string{Hit: "Hit", CName: "CName", NoData: "NoData", NXDomain: "NXDomain", Referral: "Referral"}
+
+// String is the constant's name.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return "Kind(?)"
+}
+
+// Answer is the outcome of a lookup.
+type Answer struct {
+	Kind Kind
+	// Node is the name that matched: the name itself, the wildcard it was made
+	// from, the delegation point; for NXDomain the closest encloser.
+	Node *Node
+	// RRset is nil for NoData and NXDomain.
+	RRset *RRset
+	// Wildcard tells that the name does not exist and the records come from
+	// "*" (RFC 4592 §3.3.2): their owner is the name asked for.
+	Wildcard bool
+}
+
+// Lookup finds what the zone has for a name and type. The name is in wire form,
+// in lower case, and lies in the zone.
+func (z *Zone) Lookup(qname []byte, qtype uint16) Answer {
+	node, exact := z.closest(qname)
+	// RFC 1034 §4.3.2 step 3b: a cut on the way down is a referral. The DS of
+	// a cut belongs to the upper side (RFC 4035 §3.1.4.1).
+	if node.cut != nil && !(exact && node == node.cut && qtype == dns.TypeDS) {
+		return Answer{Kind: Referral, Node: node.cut, RRset: node.cut.RRset(dns.TypeNS)}
+	}
+	wildcard := false
+	if !exact {
+		if node.wildcard == nil {
+			return Answer{Kind: NXDomain, Node: node}
+		}
+		// RFC 4592 §3.3.1: only the asterisk right below the closest encloser.
+		node, wildcard = node.wildcard, true
+	}
+	a := Answer{Kind: Hit, Node: node, Wildcard: wildcard}
+	if qtype == dns.TypeANY {
+		a.RRset = node.Smallest()
+	} else {
+		a.RRset = node.RRset(qtype)
+	}
+	if a.RRset == nil {
+		if a.RRset = node.RRset(dns.TypeCNAME); a.RRset == nil {
+			a.Kind = NoData
+			return a
+		}
+	}
+	if a.RRset.Type == dns.TypeCNAME {
+		a.Kind = CName
+	}
+	return a
+}
+
+// closest is the node of the name, or the closest encloser (RFC 4592 §3.3.1).
+func (z *Zone) closest(qname []byte) (node *Node, exact bool) {
+	for at := 0; at < len(qname); at += 1 + int(qname[at]) {
+		if n := z.nodes[Name(qname[at:])]; n != nil {
+			return n, at == 0
+		}
+		if qname[at] == 0 {
+			break
+		}
+	}
+	return z.apex, false
+}

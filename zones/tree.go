@@ -1,0 +1,103 @@
+package zones
+
+import (
+	"directnode/internal/direct"
+	store "directnode/zones/storetmp"
+)
+
+// Zone is what the DNS shows of one domain. It is immutable.
+type Zone struct {
+	domain   direct.Domain
+	serial   uint32
+	apex     *Node
+	nodes    map[Name]*Node
+	negative *RRset         // the SOA for negative answers (RFC 2308 §3)
+	unnamed  []direct.Owner // whose certificates have no domain name to stand at
+
+	from inputs
+}
+
+// inputs is all that a zone was made of: equal inputs make an equal zone.
+type inputs struct {
+	data    *store.DomainData
+	parents []*store.DomainData // our domains above this one, nearest first
+	below   []Name              // our domains below this one, sorted
+}
+
+// Domain is the domain that the zone publishes.
+func (z *Zone) Domain() direct.Domain { return z.domain }
+
+// Serial is the SOA serial: the generation that last changed the zone.
+func (z *Zone) Serial() uint32 { return z.serial }
+
+// Apex is the node of the domain itself.
+func (z *Zone) Apex() *Node { return z.apex }
+
+// Negative is the SOA as it stands in negative answers: its TTL is the lesser
+// of the SOA's own and the MINIMUM field (RFC 2308 §3).
+func (z *Zone) Negative() *RRset { return z.negative }
+
+// Len counts the nodes, empty non-terminals included.
+func (z *Zone) Len() int { return len(z.nodes) }
+
+// Unnamed lists the owners whose certificates the DNS cannot show, because no
+// domain name can be formed from the address (AS 5.1) or because it would be a
+// wildcard.
+func (z *Zone) Unnamed() []direct.Owner { return z.unnamed }
+
+// Set is one generation of all our zones. It is immutable.
+type Set struct {
+	rev     int64
+	options Options
+	zones   map[Name]*Zone
+	deepest int // labels of the longest apex
+}
+
+// Rev is the store's revision that the set was built from.
+func (s *Set) Rev() int64 { return s.rev }
+
+// Len counts the zones.
+func (s *Set) Len() int { return len(s.zones) }
+
+// Zone is the zone of a domain, nil if it is not ours.
+func (s *Set) Zone(d direct.Domain) *Zone {
+	apex, err := ParseName(d.DNSName())
+	if err != nil {
+		return nil
+	}
+	return s.zones[apex]
+}
+
+// Find is the zone that answers for a name (RFC 1034 §4.3.2 step 2): the
+// nearest apex at or above it, nil if it is not ours. The name is in wire form,
+// in lower case.
+func (s *Set) Find(qname []byte) *Zone {
+	if s == nil {
+		return nil
+	}
+	labels := 0
+	for at := 0; at < len(qname) && qname[at] != 0; at += 1 + int(qname[at]) {
+		labels++
+	}
+	for at := 0; at < len(qname); at += 1 + int(qname[at]) {
+		if labels <= s.deepest {
+			if z := s.zones[Name(qname[at:])]; z != nil {
+				return z
+			}
+		}
+		if qname[at] == 0 {
+			break
+		}
+		labels--
+	}
+	return nil
+}
+
+// FindParentSide is the zone that holds the upper side of a cut at the name,
+// nil if it is not ours. Only DS records live there (RFC 4035 §3.1.4.1).
+func (s *Set) FindParentSide(qname []byte) *Zone {
+	if len(qname) <= 1 {
+		return nil
+	}
+	return s.Find(qname[1+int(qname[0]):])
+}
