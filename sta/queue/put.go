@@ -1,0 +1,101 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"directnode/internal/direct"
+	"directnode/sta/smime"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Put makes a sealed message due for each of its recipients, at once. When it
+// returns nil this is durable: the submission may be answered with 250.
+func (q *Queue) Put(ctx context.Context, s smime.Sealed) error {
+	if err := q.usable(ctx); err != nil {
+		return err
+	}
+	if s.IsZero() {
+		return errors.New("queue: nothing is sealed")
+	}
+	now := time.Now()
+	n := newSealed(s, now)
+	defer q.hold(n.id)()
+	if err := q.writeSealed(&n, "put"); err != nil {
+		return err
+	}
+	if err := q.syncSpool(); err != nil {
+		q.remove(n.id)
+		return fmt.Errorf("queue: store %s: %w", n.id, err)
+	}
+	q.o.crash("put.synced")
+	if err := q.update(n.rows); err != nil {
+		q.remove(n.id)
+		return fmt.Errorf("queue: store %s: %w", n.id, err)
+	}
+	q.o.crash("put.committed")
+	q.o.Log.Info("queue: message queued", "id", n.id, "message_id", s.MessageID(), "from", s.From().String(), "recipients", len(n.to), "report", s.IsReport())
+	q.scheduleSealed(n)
+	return nil
+}
+
+// sealed is an outbound message on its way into the queue.
+type sealed struct {
+	smime.Sealed
+	id   string
+	size int64
+	to   []direct.Address // each once
+	now  time.Time
+}
+
+func newSealed(s smime.Sealed, now time.Time) sealed {
+	n := sealed{Sealed: s, id: NewID(now), now: now}
+	seen := map[string]bool{}
+	for _, to := range s.To() { // an address with two certificates stands there twice
+		if !seen[to.Key()] {
+			seen[to.Key()] = true
+			n.to = append(n.to, to)
+		}
+	}
+	return n
+}
+
+// writeSealed writes the spool file; the directory is still to be flushed.
+func (q *Queue) writeSealed(n *sealed, point string) error {
+	size, err := q.write(n.id, point, func(w io.Writer) error {
+		_, err := n.WriteTo(w)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("queue: store %s: %w", n.id, err)
+	}
+	n.size = size
+	return nil
+}
+
+// rows puts the message and one row for each recipient into the index.
+func (n sealed) rows(tx *bolt.Tx) error {
+	err := put(tx, bktOutbound, n.id, outboundRow{
+		MessageID: n.MessageID(), From: n.From().String(), Report: n.IsReport(), Size: n.size, Created: n.now,
+	})
+	if err != nil {
+		return err
+	}
+	for _, to := range n.to {
+		row := dueRow{To: to.String(), retry: retry{State: stateDue, Next: n.now}}
+		if err := put(tx, bktDue, subKey(n.id, to), row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *Queue) scheduleSealed(n sealed) {
+	for _, to := range n.to {
+		q.schedule(outboundTask(n.id, to.Domain().String()), n.now)
+	}
+}
