@@ -1,0 +1,273 @@
+package ldapserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"directnode/internal/ber"
+)
+
+// conn is one connection. All fields but draining belong to its goroutine.
+type conn struct {
+	session session
+	raw     net.Conn // the socket: deadlines are set on it
+	rw      net.Conn // raw, or TLS on top of it
+
+	buf         []byte // buf[from:to] has been read and not served
+	from, to    int
+	begun       time.Time // when the first octet of the message at from came
+	readBefore  time.Time // the deadlines as they are set
+	writeBefore time.Time
+
+	draining atomic.Bool // the server stops; set from outside
+
+	id       uint64
+	requests int
+}
+
+// serve runs a connection to its end.
+func (s *Server) serve(ctx context.Context, nc net.Conn, p peer) {
+	c := &conn{raw: nc, rw: nc, id: s.serial.Add(1), buf: make([]byte, firstBuffer)}
+	c.session = session{server: s, peer: p, flush: c.write}
+	started := time.Now()
+	reason := "panic"
+	defer func() {
+		if v := recover(); v != nil {
+			s.log.Error("ldap: panic in a connection", "conn", c.id, "panic", v, "stack", string(debug.Stack()))
+		}
+		c.rw.Close()
+		s.log.Info("ldap: connection", "conn", c.id, "peer", p.name, "requests", c.requests, "tls", c.session.secure,
+			"end", reason, "duration", time.Since(started))
+	}()
+	// A goroutine that waits in Read wakes when its deadline lies in the past.
+	stop := context.AfterFunc(ctx, func() {
+		c.draining.Store(true)
+		nc.SetReadDeadline(time.Unix(1, 0))
+	})
+	defer stop()
+	if encrypted, ok := nc.(*tls.Conn); ok {
+		c.session.secure = true
+		if err := c.handshake(ctx, encrypted); err != nil {
+			reason = "TLS handshake: " + err.Error()
+			return
+		}
+	}
+	reason = c.loop(ctx)
+}
+
+// loop is the message loop: read what is there, serve every whole message in
+// it, write the answers together. It gives the reason of its end.
+func (c *conn) loop(ctx context.Context) string {
+	for {
+		pdu, err := c.message()
+		if err != nil {
+			return c.depart(err)
+		}
+		if pdu == nil {
+			if err := c.write(c.session.out); err != nil {
+				return err.Error()
+			}
+			c.session.out = recycle(c.session.out)
+			if err := c.read(); err != nil {
+				return c.depart(err)
+			}
+			continue
+		}
+		c.requests++
+		switch c.session.handle(pdu, time.Now()) {
+		case hangUp:
+			return c.hangUp("closed after a request")
+		case startTLS:
+			if err := c.startTLS(ctx); err != nil {
+				return err.Error()
+			}
+		}
+	}
+}
+
+// recycle empties an output buffer and gives back what a long answer grew.
+func recycle(b []byte) []byte {
+	if cap(b) > maxBuffered {
+		return nil
+	}
+	return b[:0]
+}
+
+// message cuts the next message off the buffer, nil if more octets are needed.
+// Errors: those of ber.FrameLength that end the connection.
+func (c *conn) message() ([]byte, error) {
+	have := c.buf[c.from:c.to]
+	if len(have) == 0 {
+		return nil, nil
+	}
+	if have[0] != 0x30 { // RFC 4511 §4.1.1: every message is a SEQUENCE
+		return nil, ber.ErrSyntax
+	}
+	n, err := ber.FrameLength(have, maxPDU)
+	if errors.Is(err, ber.ErrShort) || err == nil && n > len(have) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.from += n
+	c.begun = time.Time{}
+	return have[:n:n], nil
+}
+
+// read waits for more octets.
+func (c *conn) read() error {
+	c.makeRoom()
+	now := time.Now()
+	deadline := now.Add(c.session.server.options.IdleTimeout)
+	if c.to > c.from {
+		if c.begun.IsZero() {
+			c.begun = now
+		}
+		deadline = c.begun.Add(c.session.server.options.PDUTimeout)
+	}
+	if stale(c.readBefore, deadline, c.session.server.options.IdleTimeout) {
+		c.raw.SetReadDeadline(deadline)
+		c.readBefore = deadline
+	}
+	if c.draining.Load() { // after the deadline was set, or it could undo the wake-up
+		return errDraining
+	}
+	n, err := c.rw.Read(c.buf[c.to:])
+	if n > 0 {
+		c.to += n
+		return nil
+	}
+	if c.draining.Load() {
+		return errDraining
+	}
+	return err
+}
+
+// makeRoom moves the unread octets to the front and grows the buffer by
+// doubling when it is full: memory follows what came, not what was promised.
+func (c *conn) makeRoom() {
+	if c.from == c.to {
+		c.from, c.to = 0, 0
+		if len(c.buf) > 8*firstBuffer {
+			c.buf = make([]byte, firstBuffer)
+		}
+		return
+	}
+	if c.from > 0 {
+		c.to = copy(c.buf, c.buf[c.from:c.to])
+		c.from = 0
+	}
+	if c.to == len(c.buf) {
+		grown := make([]byte, min(2*len(c.buf), maxPDU))
+		copy(grown, c.buf)
+		c.buf = grown
+	}
+}
+
+// write sends b within the time that a client has to take it.
+func (c *conn) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	deadline := time.Now().Add(c.session.server.options.WriteTimeout)
+	if stale(c.writeBefore, deadline, c.session.server.options.WriteTimeout) {
+		c.raw.SetWriteDeadline(deadline)
+		c.writeBefore = deadline
+	}
+	_, err := c.rw.Write(b)
+	return err
+}
+
+// stale tells whether a deadline must be moved: back always, forth only when
+// it is worth the call.
+func stale(set, want time.Time, timeout time.Duration) bool {
+	late := want.Sub(set)
+	return late < 0 || late > min(deadlineSlack, timeout/16)
+}
+
+var errDraining = errors.New("the server stops")
+
+// depart ends the connection after an error of message or read, with a notice
+// of disconnection where RFC 4511 §4.4.1 has one.
+func (c *conn) depart(err error) string {
+	out := &c.session.out
+	var timeout net.Error
+	switch {
+	case errors.Is(err, errDraining):
+		*out = appendNotice(*out, unavailable, "the server stops")
+	case errors.Is(err, ber.ErrTooLong):
+		c.session.server.count(protocolError)
+		*out = appendNotice(*out, protocolError, "message longer than 65536 octets")
+	case disconnects(err):
+		c.session.server.count(protocolError)
+		*out = appendNotice(*out, protocolError, "malformed message")
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return c.hangUp("timed out")
+	case errors.Is(err, io.EOF):
+		return "closed by the client"
+	default:
+		return err.Error()
+	}
+	return c.hangUp(err.Error())
+}
+
+// hangUp sends what is to be sent and closes the sending half, then reads for
+// a moment: closing a socket with unread octets resets the connection, and the
+// client would never see the last answer.
+func (c *conn) hangUp(reason string) string {
+	if err := c.write(c.session.out); err != nil {
+		return err.Error()
+	}
+	half, ok := c.rw.(interface{ CloseWrite() error })
+	if len(c.session.out) == 0 || !ok {
+		return reason
+	}
+	half.CloseWrite()
+	c.raw.SetReadDeadline(time.Now().Add(lingerTime))
+	io.CopyN(io.Discard, c.rw, lingerOctets)
+	return reason
+}
+
+// startTLS sends the answer and shakes hands. Octets that came in clear behind
+// the request would be taken for protected ones afterwards: a client that sent
+// them, or somebody on the way, is sent away (RFC 4511 §4.14.1).
+func (c *conn) startTLS(ctx context.Context) error {
+	if c.to > c.from {
+		c.session.out = appendNotice(c.session.out[:0], protocolError, "octets in clear behind StartTLS")
+		return errors.New(c.hangUp("octets in clear behind StartTLS"))
+	}
+	if err := c.write(c.session.out); err != nil {
+		return err
+	}
+	c.session.out = recycle(c.session.out)
+	encrypted := tls.Server(c.raw, c.session.server.options.TLS)
+	c.rw = encrypted
+	c.session.secure = true
+	return c.handshake(ctx, encrypted)
+}
+
+// handshake completes TLS within the time of one request.
+func (c *conn) handshake(ctx context.Context, t *tls.Conn) error {
+	deadline := time.Now().Add(c.session.server.options.PDUTimeout)
+	c.raw.SetDeadline(deadline)
+	c.readBefore, c.writeBefore = deadline, deadline
+	return t.HandshakeContext(ctx) // ends when ctx does, too
+}
+
+// trace logs a served request. It names no address: what people look up is
+// not for the log.
+func (s *session) trace(q *request, r result) {
+	if !s.server.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	s.server.log.Debug("ldap: request", "peer", s.peer.name, "id", q.id, "op", q.op.name, "result", int(r.code),
+		"entries", q.entries, "duration", time.Since(q.at))
+}

@@ -1,0 +1,226 @@
+package dit
+
+import "bytes"
+
+// Truth is the three-valued logic of filters (RFC 4511 §4.5.1.7). The order
+// makes AND the minimum and OR the maximum.
+type Truth uint8
+
+// The three values.
+const (
+	False Truth = iota
+	Undefined
+	True
+)
+
+// Not negates; Undefined stays Undefined.
+func (t Truth) Not() Truth { return True - t }
+
+func truth(b bool) Truth {
+	if b {
+		return True
+	}
+	return False
+}
+
+// Present evaluates a presence item (RFC 4511 §4.5.1.7.5). The binary option
+// names a way of transfer, not another attribute, so that userCertificate and
+// userCertificate;binary are present together.
+func (e *Entry) Present(d Description) Truth { return truth(e.Has(d.Attrs)) }
+
+// Equal evaluates an equality assertion with the equality rule of the type.
+// It is Undefined where the assertion is malformed for the type's syntax or
+// where the type has no rule that this directory evaluates.
+func (e *Entry) Equal(d Description, assertion []byte) Truth {
+	result := False
+	for a := Attr(0); a < attrCount; a++ {
+		if d.Attrs.Has(a) {
+			result = max(result, e.equal(a, assertion))
+		}
+	}
+	return result
+}
+
+func (e *Entry) equal(a Attr, assertion []byte) Truth {
+	r := attributeTable[a].rule
+	switch r {
+	case unmatched:
+		return Undefined
+	case objectID:
+		return e.equalObjectID(a, assertion)
+	case distinguished:
+		return e.equalDN(a, assertion)
+	case caseIgnoreIA5:
+		if !isIA5(assertion) {
+			return Undefined // RFC 4517 §4.2.3: the assertion has IA5String syntax
+		}
+	}
+	values := e.values(a)
+	for v, ok := values.next(); ok; v, ok = values.next() {
+		if equalPrepared(v, assertion) {
+			return True
+		}
+	}
+	return False
+}
+
+// equalObjectID compares by objectIdentifierMatch (RFC 4517 §4.2.26): a class
+// may be asked by name or by OID; an unknown name is Undefined.
+func (e *Entry) equalObjectID(a Attr, assertion []byte) Truth {
+	if a == ObjectClass {
+		if len(assertion) > maxDescription {
+			return Undefined
+		}
+		var buf [maxDescription]byte
+		name, known := classNames[string(fold(buf[:0], assertion))]
+		if !known {
+			return Undefined
+		}
+		assertion = []byte(name)
+	}
+	values := e.values(a)
+	for v, ok := values.next(); ok; v, ok = values.next() {
+		if bytes.EqualFold(v, assertion) {
+			return True
+		}
+	}
+	return False
+}
+
+func (e *Entry) equalDN(a Attr, assertion []byte) Truth {
+	want, err := canonical(assertion)
+	if err != nil {
+		return Undefined
+	}
+	values := e.values(a)
+	for v, ok := values.next(); ok; v, ok = values.next() {
+		if got, err := canonical(v); err == nil && got == want {
+			return True
+		}
+	}
+	return False
+}
+
+// Substrings is a substring assertion (RFC 4511 §4.5.1.7.2); empty parts are
+// absent.
+type Substrings struct {
+	Initial []byte
+	Any     [][]byte
+	Final   []byte
+}
+
+// Matches evaluates a substring assertion.
+func (e *Entry) Matches(d Description, s Substrings) Truth {
+	result := False
+	for a := Attr(0); a < attrCount; a++ {
+		if d.Attrs.Has(a) {
+			result = max(result, e.matches(a, s))
+		}
+	}
+	return result
+}
+
+func (e *Entry) matches(a Attr, s Substrings) Truth {
+	switch attributeTable[a].rule {
+	case caseIgnore:
+	case caseIgnoreIA5:
+		if !isIA5(s.Initial) || !isIA5(s.Final) {
+			return Undefined
+		}
+		for _, part := range s.Any {
+			if !isIA5(part) {
+				return Undefined
+			}
+		}
+	default:
+		return Undefined // no SUBSTR rule
+	}
+	values := e.values(a)
+	for v, ok := values.next(); ok; v, ok = values.next() {
+		if s.match(v) {
+			return True
+		}
+	}
+	return False
+}
+
+// match follows RFC 4518 §2.6.1: value and parts are brought to a form in
+// which every run of spaces is two spaces and the ends of the whole are one,
+// so that a part can end anywhere in a run.
+func (s Substrings) match(value []byte) bool {
+	rest := spaced(value, true, true)
+	if s.Initial != nil {
+		initial := spaced(s.Initial, true, false)
+		if !bytes.HasPrefix(rest, initial) {
+			return false
+		}
+		rest = rest[len(initial):]
+	}
+	for _, part := range s.Any {
+		part = spaced(part, false, false)
+		i := bytes.Index(rest, part)
+		if i < 0 {
+			return false
+		}
+		rest = rest[i+len(part):]
+	}
+	return s.Final == nil || bytes.HasSuffix(rest, spaced(s.Final, false, true))
+}
+
+// spaced prepares a string for substring matching (RFC 4518 §2.6.1): ASCII
+// letters in lower case, inner runs of spaces doubled; a run at an end is one
+// space, which stands there anyway at the ends of a whole value.
+func spaced(text []byte, start, end bool) []byte {
+	trimmed := bytes.Trim(text, " ")
+	out := make([]byte, 0, len(text)+8)
+	if start || len(text) > 0 && text[0] == ' ' {
+		out = append(out, ' ')
+	}
+	for i, c := range trimmed {
+		switch {
+		case c != ' ':
+			out = append(out, lower(c))
+		case trimmed[i-1] != ' ':
+			out = append(out, ' ', ' ')
+		}
+	}
+	if len(trimmed) == 0 {
+		if len(out) == 0 && end {
+			out = append(out, ' ')
+		}
+		return out
+	}
+	if end || text[len(text)-1] == ' ' {
+		out = append(out, ' ')
+	}
+	return out
+}
+
+// equalPrepared compares as caseIgnoreMatch and caseIgnoreIA5Match do after
+// string preparation (RFC 4518): without regard to ASCII case, to spaces at
+// the ends and to the length of runs of spaces. Every value here is ASCII, so
+// that folding beyond ASCII could only make an assertion match what it does
+// not name.
+func equalPrepared(value, assertion []byte) bool {
+	value, assertion = bytes.Trim(value, " "), bytes.Trim(assertion, " ")
+	for len(value) > 0 && len(assertion) > 0 {
+		if lower(value[0]) != lower(assertion[0]) {
+			return false
+		}
+		if value[0] == ' ' {
+			value, assertion = bytes.TrimLeft(value, " "), bytes.TrimLeft(assertion, " ")
+			continue
+		}
+		value, assertion = value[1:], assertion[1:]
+	}
+	return len(value) == len(assertion)
+}
+
+func isIA5(b []byte) bool {
+	for _, c := range b {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,206 @@
+package ldapserver
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"directnode/internal/ber"
+)
+
+// Limits that no operator needs to move.
+const (
+	// maxPDU: the longest request a Direct client sends has less than 1 KiB; a
+	// directory that also takes certificates in filters would need 64 KiB.
+	maxPDU = 64 << 10
+	// maxFilterDepth and maxFilterNodes: the clients of Direct nest two deep and
+	// send four items. A filter is evaluated by recursion, once per candidate.
+	maxFilterDepth = 8
+	maxFilterNodes = 32
+	// maxAttributes selected: an address book asks for about fifteen.
+	maxAttributes = 20
+	// maxControls on one message: no client sends more than three.
+	maxControls = 16
+	// maxPins: how many addresses one anonymous search may name. Two are needed
+	// (address and domain in one OR); four leave room without making the search
+	// a bulk query.
+	maxPins = 4
+	// maxBuffered is how much of an answer is kept before it is written.
+	maxBuffered = 64 << 10
+	// firstBuffer suits a connection's usual requests; it grows to maxPDU as
+	// octets come in, never because a length promised them.
+	firstBuffer = 2 << 10
+	// lingerTime and lingerOctets: after a notice of disconnection the rest that
+	// the client sends is read for a moment, or its kernel would throw the notice
+	// away with the reset.
+	lingerTime   = 250 * time.Millisecond
+	lingerOctets = 256 << 10
+	// deadlineSlack: deadlines are moved only when they are older than this,
+	// because moving one costs as much as evaluating a filter.
+	deadlineSlack = time.Second
+	// maxPeers bounds the table of rates; see limiter.
+	maxPeers = 64 << 10
+)
+
+// messageLimits bounds the BER of one message: with filters cut at
+// maxFilterDepth nothing legitimate reaches depth 16.
+var messageLimits = ber.Limits{Depth: 16, Count: 4096, Size: maxPDU}
+
+// The defaults of Options.
+const (
+	defaultConnections = 8192
+	defaultPerAddress  = 8
+	defaultSearchRate  = 20
+	defaultMissRate    = 5
+	defaultSizeExact   = 10
+	defaultSizeList    = 500 // OpenLDAP's figure
+	defaultTimeLimit   = 3 * time.Second
+	defaultPDUTimeout  = 5 * time.Second
+	defaultIdle        = 30 * time.Second
+	defaultWrite       = 5 * time.Second
+	// burstSeconds: how many seconds' worth of its rate an address that was
+	// quiet may use at once. A mail gateway looks up the recipients of one
+	// message together.
+	burstSeconds = 5
+)
+
+// peerOf is what the limits count: an IPv4 address, or the /64 network of an
+// IPv6 address, which is what one subscriber has.
+func peerOf(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if !a.Is6() {
+		return a
+	}
+	p, err := a.Prefix(64)
+	if err != nil {
+		return a
+	}
+	return p.Addr()
+}
+
+// limiter is a token bucket per peer for searches and for searches that found
+// nothing. It is safe for concurrent use.
+type limiter struct {
+	searches, misses float64 // tokens a second
+	shards           [64]limiterShard
+}
+
+type limiterShard struct {
+	mu      sync.Mutex
+	buckets map[netip.Addr]bucket // guarded by mu
+}
+
+// bucket is what a peer has used and not yet got back.
+type bucket struct {
+	at               time.Time
+	searches, misses float64
+}
+
+func newLimiter(searches, misses int) *limiter {
+	return &limiter{searches: float64(searches), misses: float64(misses)}
+}
+
+func (l *limiter) shard(peer netip.Addr) *limiterShard {
+	b := peer.As16()
+	h := uint32(2166136261)
+	for _, c := range b {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return &l.shards[h>>16%uint32(len(l.shards))]
+}
+
+// search takes one search from the peer's budget and tells whether there was
+// one, and whether the peer has not used up its searches that find nothing.
+func (l *limiter) search(peer netip.Addr, at time.Time) bool {
+	s := l.shard(peer)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.get(l, peer, at)
+	if b.searches+1 > l.searches*burstSeconds || b.misses+1 > l.misses*burstSeconds {
+		s.put(l, peer, b)
+		return false
+	}
+	b.searches++
+	s.put(l, peer, b)
+	return true
+}
+
+// miss counts a search that found nothing.
+func (l *limiter) miss(peer netip.Addr, at time.Time) {
+	s := l.shard(peer)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.get(l, peer, at)
+	b.misses++
+	s.put(l, peer, b)
+}
+
+func (s *limiterShard) get(l *limiter, peer netip.Addr, at time.Time) bucket {
+	b, ok := s.buckets[peer]
+	if !ok {
+		return bucket{at: at}
+	}
+	if past := at.Sub(b.at).Seconds(); past > 0 {
+		b.searches = max(0, b.searches-past*l.searches)
+		b.misses = max(0, b.misses-past*l.misses)
+		b.at = at
+	}
+	return b
+}
+
+func (s *limiterShard) put(l *limiter, peer netip.Addr, b bucket) {
+	if s.buckets == nil {
+		s.buckets = map[netip.Addr]bucket{}
+	}
+	if _, ok := s.buckets[peer]; !ok && len(s.buckets) >= maxPeers/len(l.shards) {
+		s.evict(l, b.at)
+	}
+	s.buckets[peer] = b
+}
+
+// evict drops the peers that have got everything back, or any one if there is
+// none: forgetting a peer errs on its side.
+func (s *limiterShard) evict(l *limiter, at time.Time) {
+	var any netip.Addr
+	for peer, b := range s.buckets {
+		any = peer
+		if past := at.Sub(b.at).Seconds(); b.searches <= past*l.searches && b.misses <= past*l.misses {
+			delete(s.buckets, peer)
+		}
+	}
+	if len(s.buckets) >= maxPeers/len(l.shards) {
+		delete(s.buckets, any)
+	}
+}
+
+// slots counts connections, in all and by peer. It is safe for concurrent use.
+type slots struct {
+	mu      sync.Mutex
+	total   int                // guarded by mu
+	perPeer map[netip.Addr]int // guarded by mu
+}
+
+// take gives a slot unless a limit is reached; exempt peers get one always.
+func (s *slots) take(peer netip.Addr, exempt bool, maxTotal, maxPeer int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	full := s.total >= maxTotal || s.perPeer[peer] >= maxPeer
+	if full && !exempt {
+		return false
+	}
+	if s.perPeer == nil {
+		s.perPeer = map[netip.Addr]int{}
+	}
+	s.total++
+	s.perPeer[peer]++
+	return true
+}
+
+func (s *slots) give(peer netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.total--
+	if s.perPeer[peer]--; s.perPeer[peer] == 0 {
+		delete(s.perPeer, peer)
+	}
+}
