@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"directnode/internal/admin"
+)
+
+func (t *tool) cert() *cobra.Command {
+	list := &cobra.Command{
+		Use: "list [OWNER]", Short: "list certificates", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := do(t, cmd.Context(), "cert.list", certificateQuery(args), func(w io.Writer, list []admin.Certificate) {
+				fmt.Fprintln(w, "OWNER\tSHA-256\tEXPIRES\tPUBLISHED\tKEY")
+				for _, c := range list {
+					fmt.Fprintf(w, "%s\t%.16s\t%s\t%s\t%s\n", c.Owner, c.SHA256, c.NotAfter.Format(time.DateOnly), strings.Join(c.Publish, ","), yesNo(c.HasKey))
+				}
+			})
+			return err
+		},
+	}
+	show := &cobra.Command{
+		Use: "show OWNER|SHA256", Short: "show certificates of an owner, or one by fingerprint", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := do(t, cmd.Context(), "cert.show", certificateQuery(args), func(w io.Writer, list []admin.Certificate) {
+				for _, c := range list {
+					fmt.Fprintf(w, "owner\t%s\nsha-256\t%s\nsubject\t%s\nissuer\t%s\nvalid\t%s to %s\npublished\t%s\nkey\t%s\nbinds its owner\t%s\n%s\n", c.Owner, c.SHA256, c.Subject, c.Issuer,
+						c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339), strings.Join(c.Publish, ","), yesNo(c.HasKey), yesNo(c.Bound), c.PEM)
+				}
+			})
+			return err
+		},
+	}
+	export := &cobra.Command{
+		Use: "export OWNER|SHA256", Short: "print certificates as PEM", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := do(t, cmd.Context(), "cert.show", certificateQuery(args), func(w io.Writer, list []admin.Certificate) {
+				for _, c := range list {
+					fmt.Fprint(w, c.PEM)
+				}
+			})
+			return err
+		},
+	}
+	remove := &cobra.Command{
+		Use: "remove SHA256", Short: "remove a certificate with its key", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := do(t, cmd.Context(), "cert.remove", admin.CertificateQuery{SHA256: args[0]}, done)
+			return err
+		},
+	}
+	return group("cert", "certificates: import, publish, list, export", t.certImport(), list, show, remove, export)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// certificateQuery takes an owner (it has a dot or an @) or a fingerprint.
+func certificateQuery(args []string) admin.CertificateQuery {
+	switch {
+	case len(args) == 0:
+		return admin.CertificateQuery{}
+	case strings.ContainsAny(args[0], "@."):
+		return admin.CertificateQuery{Owner: args[0]}
+	}
+	return admin.CertificateQuery{SHA256: strings.ReplaceAll(args[0], ":", "")}
+}
+
+func (t *tool) certImport() *cobra.Command {
+	var req admin.ImportRequest
+	var passphraseFile string
+	cmd := &cobra.Command{
+		Use: "import PATH…", Short: "import certificates and keys from files and folders", Args: cobra.MinimumNArgs(1),
+		Long: `import reads PEM, DER, PKCS#12 and PKCS#7 files, and folders of them, says what
+each holds, and publishes the certificates under the owner that their
+subjectAltName names. A private key found beside its certificate becomes the
+owner's key, sealed. What belongs to no domain of the node is refused and named;
+the rest is taken.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if passphraseFile != "" {
+				b, err := os.ReadFile(passphraseFile)
+				if err != nil {
+					return fmt.Errorf("passphrase: %w", err)
+				}
+				req.Passphrase = strings.TrimRight(string(b), "\r\n")
+			}
+			files, err := readPaths(args)
+			if err != nil {
+				return err
+			}
+			req.Files = files
+			return t.imported(cmd.Context(), "cert.import", req)
+		},
+	}
+	cmd.Flags().StringSliceVar(&req.Publish, "publish", nil, "where to publish: dns,ldap (both, unless told otherwise) or none")
+	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "say what would be done and change nothing")
+	cmd.Flags().StringVar(&passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of PKCS#12 files")
+	return cmd
+}
+
+// imported gives an import order and ends with its code.
+func (t *tool) imported(ctx context.Context, order string, req any) error {
+	res, err := do(t, ctx, order, req, showImport)
+	if err != nil {
+		return err
+	}
+	return withCode(res.Code)
+}
+
+func showImport(w io.Writer, res admin.ImportResult) {
+	for _, i := range res.Items {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", i.State, i.File, i.Kind, i.Owner, i.Reason)
+	}
+	verb := "taken"
+	if res.DryRun {
+		verb = "would be taken"
+	}
+	fmt.Fprintf(w, "%d %s, %d refused, %d warnings\n", res.Taken, verb, res.Refused, res.Warned)
+}
+
+// maxFileSize bounds one file that is read for the daemon.
+const maxFileSize = 64 << 20
+
+// readPaths reads files, and the files directly inside folders. A folder
+// without files goes along empty, so that the account names it.
+func readPaths(paths []string) ([]admin.File, error) {
+	var files []admin.File
+	for _, p := range paths {
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, missing(p, err)
+		}
+		if !info.IsDir() {
+			f, err := readFile(p)
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, f)
+			continue
+		}
+		entries, err := os.ReadDir(p)
+		if err != nil {
+			return nil, missing(p, err)
+		}
+		before := len(files)
+		for _, e := range entries {
+			if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
+				continue
+			}
+			f, err := readFile(filepath.Join(p, e.Name()))
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, f)
+		}
+		if len(files) == before {
+			files = append(files, admin.File{Name: filepath.Clean(p) + string(filepath.Separator)})
+		}
+	}
+	return files, nil
+}
+
+func readFile(path string) (admin.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return admin.File{}, missing(path, err)
+	}
+	defer f.Close()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(io.LimitReader(f, maxFileSize+1)); err != nil {
+		return admin.File{}, missing(path, err)
+	}
+	if b.Len() > maxFileSize {
+		return admin.File{}, missing(path, fmt.Errorf("larger than %d MiB", maxFileSize>>20))
+	}
+	return admin.File{Name: path, Data: b.Bytes()}, nil
+}
+
+func missing(path string, err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return &admin.Error{ID: "DN-FILE-001", Code: admin.CodeFailed, What: "nothing was imported", Why: path + ": " + err.Error(), Do: "correct the path"}
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"directnode/internal/admin"
+)
+
+func (t *tool) zone() *cobra.Command {
+	var req admin.ImportRequest
+	imp := &cobra.Command{
+		Use: "import FILE --origin NAME", Short: "take a zone file with its CERT records", Args: cobra.ExactArgs(1),
+		Long: "import replaces the records of a domain by those of an RFC 1035 zone file and adds\nits CERT records as certificates. Certificates that do not bind to their owner are\ncounted as warnings (exit code 3), or refused with --strict. A file with an error\nis not taken at all.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := readFile(args[0])
+			if err != nil {
+				return err
+			}
+			req.Files = []admin.File{f}
+			return t.imported(cmd.Context(), "zone.import", req)
+		},
+	}
+	imp.Flags().StringVar(&req.Origin, "origin", "", "the zone's name")
+	imp.Flags().BoolVar(&req.Strict, "strict", false, "refuse certificates that do not bind to their owner")
+	imp.Flags().BoolVar(&req.DryRun, "dry-run", false, "say what would be done and change nothing")
+	_ = imp.MarkFlagRequired("origin")
+
+	var format string
+	export := &cobra.Command{
+		Use: "export NAME", Short: "print a domain as zone text", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := do(t, cmd.Context(), "zone.export", admin.ExportRequest{Domain: args[0], Format: format}, plain)
+			return err
+		},
+	}
+	export.Flags().StringVar(&format, "format", "bind", "bind, rfc3597 (for servers that do not know CERT) or nsupdate")
+	return group("zone", "zone text in and out", imp, export)
+}
+
+// plain prints exported text as it is.
+func plain(w io.Writer, text admin.Text) { fmt.Fprint(w, text.Text) }
+
+func (t *tool) ldif() *cobra.Command {
+	var req admin.ImportRequest
+	imp := &cobra.Command{
+		Use: "import FILE", Short: "take mail and userCertificate from an LDIF file", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := readFile(args[0])
+			if err != nil {
+				return err
+			}
+			req.Files = []admin.File{f}
+			return t.imported(cmd.Context(), "ldif.import", req)
+		},
+	}
+	imp.Flags().BoolVar(&req.Strict, "strict", false, "refuse certificates that do not bind to their owner")
+	imp.Flags().BoolVar(&req.DryRun, "dry-run", false, "say what would be done and change nothing")
+	export := &cobra.Command{
+		Use: "export DOMAIN", Short: "print a domain's published entries as LDIF", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := do(t, cmd.Context(), "ldif.export", admin.ExportRequest{Domain: args[0]}, plain)
+			return err
+		},
+	}
+	return group("ldif", "directory entries in and out", imp, export)
+}

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"directnode/internal/admin"
+	"directnode/internal/direct"
+	"directnode/internal/mail"
+	"directnode/resolver"
+	"directnode/resolver/trust"
+	"directnode/sta"
+	"directnode/sta/queue"
+	"directnode/sta/smtpclient"
+	"directnode/sta/smtpserver"
+	"directnode/sta/track"
+)
+
+// This file fits rooms to the small interfaces that their users declare. It
+// holds no decisions.
+
+type cryptoDecrypter = crypto.Decrypter
+
+// finder is the resolver as the agent sees it.
+type finder struct{ r *resolver.Resolver }
+
+func (f finder) Find(ctx context.Context, a direct.Address) (sta.Found, error) {
+	res, err := f.r.Discover(ctx, a)
+	found := sta.Found{Address: a, Source: res.Source}
+	if err != nil {
+		return found, err
+	}
+	if res.Outcome == resolver.OutcomeTemporary {
+		return found, errors.New(res.Detail)
+	}
+	for _, c := range res.Found {
+		found.Certificates = append(found.Certificates, c.DER)
+	}
+	return found, nil
+}
+
+// mxBackend takes mail from other agents: it is spooled as it came.
+type mxBackend struct {
+	agent *sta.Agent
+	queue *queue.Queue
+}
+
+func (b mxBackend) Rcpt(_ context.Context, _ *smtpserver.Session, to direct.Address) error {
+	return b.agent.Recipient(to)
+}
+
+func (b mxBackend) Data(ctx context.Context, env mail.Envelope, r io.Reader) (string, error) {
+	id, err := b.queue.Receive(ctx, env, r, b.agent.Admit)
+	if err != nil {
+		return "", err
+	}
+	return "kept as " + id, nil
+}
+
+// submissionBackend takes mail from our own users: it is sealed before it
+// touches a disk.
+type submissionBackend struct{ agent *sta.Agent }
+
+func (b submissionBackend) Rcpt(context.Context, *smtpserver.Session, direct.Address) error {
+	return nil
+}
+
+func (b submissionBackend) Data(ctx context.Context, env mail.Envelope, r io.Reader) (string, error) {
+	message, err := io.ReadAll(r) // bounded by the server
+	if err != nil {
+		return "", err
+	}
+	// The trace field of this hop tells where a user sits; the recipient gets
+	// the message as it was submitted.
+	h, _, err := mail.Split(message)
+	if err == nil && len(h) > 0 && h[0].Name == "Received" {
+		message = message[len(h[0].Raw):]
+	}
+	return b.agent.Send(ctx, env, message, time.Now())
+}
+
+// handlers connects the queue's work to the agent and the client.
+func handlers(agent *sta.Agent, box sta.Mailbox, client *smtpclient.Client, story story, log *slog.Logger) queue.Handlers {
+	return queue.Handlers{
+		Inbound: func(ctx context.Context, i queue.Item) error {
+			raw, err := readItem(i.Open)
+			if err != nil {
+				return err
+			}
+			return agent.Receive(ctx, i.ID, i.Envelope, raw, time.Now())
+		},
+		Publish: func(ctx context.Context, d mail.Delivery) error { return box.Publish(ctx, d.Recipient, d.Staged) },
+		Outbound: func(ctx context.Context, a queue.Attempt) []error {
+			results := client.Deliver(ctx, a.From, a.To, a.Open)
+			for i, err := range results {
+				logDelivery(log, a, a.To[i], err)
+				if err == nil && !a.Report {
+					if err := story.t.Sent(ctx, a.MessageID, a.To[i], time.Now()); err != nil {
+						log.Error("story", "id", a.ID, "err", err)
+					}
+				}
+			}
+			return results
+		},
+		Expired: func(ctx context.Context, a queue.Attempt, rcpt direct.Address, last error) error {
+			log.Warn("given up", "id", a.ID, "to", rcpt.String(), "report", a.Report, "err", last)
+			if a.Report {
+				return nil // AS 3.0-i
+			}
+			if err := story.t.Failed(ctx, a.MessageID, rcpt, last.Error(), time.Now()); err != nil {
+				return err
+			}
+			return agent.Undelivered(ctx, a.ID, a.MessageID, a.From, rcpt, last, time.Now())
+		},
+	}
+}
+
+func logDelivery(log *slog.Logger, a queue.Attempt, to direct.Address, err error) {
+	if err == nil {
+		log.Info("sent", "id", a.ID, "to", to.String(), "attempt", a.N, "report", a.Report)
+		return
+	}
+	log.Warn("not sent", "id", a.ID, "to", to.String(), "attempt", a.N, "report", a.Report, "err", err)
+}
+
+func readItem(open func() (io.ReadCloser, error)) ([]byte, error) {
+	r, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r) // bounded when it was spooled
+}
+
+// story is the mail's story as the agent sees it.
+type story struct{ t *track.Track }
+
+func (s story) Sent(ctx context.Context, env mail.Envelope, messageID string, verdicts []sta.Verdict) error {
+	m := track.Message{Direction: track.Out, MessageID: messageID, From: env.From.String(), At: env.At}
+	for _, v := range verdicts {
+		r := track.Recipient{Address: v.Address.String(), State: track.State(v.State())}
+		if v.Refusal != nil {
+			r.Reason = v.Refusal.Error()
+		}
+		m.Recipients = append(m.Recipients, r)
+	}
+	return s.t.Expect(ctx, m)
+}
+
+func (s story) Received(ctx context.Context, env mail.Envelope, messageID string, outcomes []sta.Outcome) error {
+	if messageID == "" {
+		messageID = env.ID // nothing of the message could be read: our own name for it
+	}
+	m := track.Message{Direction: track.In, MessageID: messageID, From: env.From.String(), At: env.At}
+	for _, o := range outcomes {
+		m.Recipients = append(m.Recipients, track.Recipient{Address: o.Address.String(), State: track.State(o.State), Reason: o.Reason})
+	}
+	return s.t.Delivered(ctx, m)
+}
+
+func (s story) Notified(ctx context.Context, n sta.Notice) (bool, error) {
+	return s.t.Record(ctx, track.Notification{
+		MessageID: n.MessageID, Original: n.Original, Recipient: n.Recipient, Signer: n.Signer,
+		Disposition: n.Disposition, Reason: n.Reason, At: n.At,
+	})
+}
+
+// mailOrders is the mail's side as the administrator's orders see it.
+type mailOrders struct {
+	t *track.Track
+	q *queue.Queue
+}
+
+func (m mailOrders) Messages(limit int) ([]admin.Message, error) {
+	list, err := m.t.List(context.Background(), limit)
+	out := make([]admin.Message, 0, len(list))
+	for _, x := range list {
+		out = append(out, adminMessage(x))
+	}
+	return out, err
+}
+
+func (m mailOrders) Message(id string) (admin.Message, bool, error) {
+	x, ok, err := m.t.Show(context.Background(), id)
+	return adminMessage(x), ok, err
+}
+
+func adminMessage(x track.Message) admin.Message {
+	m := admin.Message{Direction: string(x.Direction), MessageID: x.MessageID, From: x.From, At: x.At, Recipients: []admin.Recipient{}}
+	for _, r := range x.Recipients {
+		out := admin.Recipient{Address: r.Address, State: string(r.State), Reason: r.Reason}
+		for _, n := range r.Notifications {
+			out.Notifications = append(out.Notifications, admin.Notification{MessageID: n.MessageID, Disposition: n.Disposition, At: n.At, Counted: n.Counted, Reason: n.Reason})
+		}
+		m.Recipients = append(m.Recipients, out)
+	}
+	return m
+}
+
+func (m mailOrders) Queue() admin.QueueOrders { return queueOrders{m.q} }
+
+type queueOrders struct{ q *queue.Queue }
+
+func (o queueOrders) List() ([]admin.QueueItem, error) {
+	entries, err := o.q.List(context.Background())
+	list := make([]admin.QueueItem, 0, len(entries))
+	for _, e := range entries {
+		list = append(list, admin.QueueItem{
+			ID: e.ID, Kind: e.Kind, State: e.State, MessageID: e.MessageID, From: e.From, To: e.To,
+			Attempts: e.Attempts, Created: e.Created, Next: e.Next, LastError: e.LastError,
+		})
+	}
+	return list, err
+}
+
+func (o queueOrders) Retry(id string) error { return o.q.Retry(context.Background(), id) }
+func (o queueOrders) Drop(id string) error  { return o.q.Drop(context.Background(), id) }
+
+// discover answers the administrator's question with the node's own resolver
+// and the outbound anchors of one of its domains.
+func discover(r *resolver.Resolver, keys func() sta.Keys, policy trust.Policy) admin.DiscoverFunc {
+	return func(ctx context.Context, a direct.Address, as direct.Domain) (resolver.Report, error) {
+		res, err := r.Discover(ctx, a)
+		if err != nil {
+			return resolver.Report{}, err
+		}
+		return resolver.Judge(res, keys().Anchors(as, sta.Out), !as.IsZero(), policy, time.Now()), nil
+	}
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"directnode/internal/config"
+)
+
+// listeners are the node's sockets, all open before anything is served.
+type listeners struct {
+	dns        []dnsListener
+	ldap       []net.Listener
+	mx         []net.Listener
+	submission []net.Listener
+	admin      net.Listener
+	health     net.Listener // nil: off
+}
+
+type dnsListener struct {
+	udp net.PacketConn
+	tcp net.Listener
+}
+
+// listen opens every listener that the configuration names.
+func (n *node) listen(context.Context) error {
+	var err error
+	if n.tls, err = loadCertificates(n.cfg); err != nil {
+		return err
+	}
+	for _, addr := range n.cfg.DNS.Listen {
+		udp, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			return n.listenError("dns.listen", addr, err)
+		}
+		n.onClose(closed(udp.Close))
+		tcp, err := net.Listen("tcp", addr)
+		if err != nil {
+			return n.listenError("dns.listen", addr, err)
+		}
+		n.onClose(closed(tcp.Close))
+		n.listeners.dns = append(n.listeners.dns, dnsListener{udp, tcp})
+	}
+	for _, group := range []struct {
+		key   string
+		addrs []string
+		to    *[]net.Listener
+		tls   *tls.Config
+	}{
+		{"ldap.listen", n.cfg.LDAP.Listen, &n.listeners.ldap, nil},
+		{"ldap.listen_tls", n.cfg.LDAP.ListenTLS, &n.listeners.ldap, n.tls.config()},
+		{"smtp.listen", n.cfg.SMTP.Listen, &n.listeners.mx, nil},
+		{"smtp.submission", n.cfg.SMTP.Submission, &n.listeners.submission, nil},
+	} {
+		for _, addr := range group.addrs {
+			l, err := net.Listen("tcp", addr)
+			if err != nil {
+				return n.listenError(group.key, addr, err)
+			}
+			n.onClose(closed(l.Close))
+			if group.tls != nil {
+				l = tls.NewListener(l, group.tls)
+			}
+			*group.to = append(*group.to, l)
+		}
+	}
+	if addr := n.cfg.Admin.Listen; addr != "" {
+		if n.listeners.health, err = net.Listen("tcp", addr); err != nil {
+			return n.listenError("admin.listen", addr, err)
+		}
+		n.onClose(closed(n.listeners.health.Close))
+	}
+	return nil
+}
+
+// closed makes closing twice no error: the servers close what they serve.
+func closed(f func() error) func() error {
+	return func() error {
+		if err := f(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+func (n *node) listenError(key, addr string, err error) error {
+	what := "cannot be listened on: " + err.Error()
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		what = "is in use by another process; stop that one (`ss -lntup` shows it) or choose another port"
+	case errors.Is(err, syscall.EACCES):
+		what = "needs the right to low ports; give the service CAP_NET_BIND_SERVICE or choose a port above 1023"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		what = "is no address of this machine; correct it"
+	}
+	return configError(fmt.Errorf("%s: %s %s", n.cfg.At(key), addr, what))
+}
+
+// certificates holds the TLS certificate, which a reload replaces.
+type certificates struct {
+	cfg     config.Config
+	current atomic.Pointer[tls.Certificate] // nil pointer: no TLS
+}
+
+func loadCertificates(cfg config.Config) (*certificates, error) {
+	c := &certificates{cfg: cfg}
+	return c, c.load()
+}
+
+func (c *certificates) load() error {
+	if c.cfg.TLS.CertFile == "" {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.cfg.Path(c.cfg.TLS.CertFile), c.cfg.Path(c.cfg.TLS.KeyFile))
+	if err != nil {
+		return configError(fmt.Errorf("%s: %w; give a PEM certificate and its key", c.cfg.At("tls.cert_file"), err))
+	}
+	c.current.Store(&pair)
+	return nil
+}
+
+// config is nil where there is no certificate.
+func (c *certificates) config() *tls.Config {
+	if c.current.Load() == nil {
+		return nil
+	}
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+	}
+}
+
+// reload reads the TLS certificate again at SIGHUP.
+func (n *node) reload(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			if err := n.tls.load(); err != nil {
+				n.log.Error("reload: the TLS certificate in use stays", "err", err)
+				continue
+			}
+			n.log.Info("reloaded the TLS certificate; every other change of the configuration needs a restart")
+		}
+	}
+}
+
+// adminGrace is how long an order that runs at the stop may take.
+const adminGrace = 5 * time.Second
+
+// openAdmin makes the Unix socket of the orders. The data folder is locked by
+// now, so a socket that is there is left over; and nothing else runs yet that
+// the process-wide umask could touch.
+func (n *node) openAdmin(context.Context) error {
+	path := n.cfg.Path(n.cfg.Admin.Socket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return configError(fmt.Errorf("%s: %w; remove it, or name another", n.cfg.At("admin.socket"), err))
+	}
+	old := syscall.Umask(0o177) // mode 0600 from the first moment
+	l, err := net.Listen("unix", path)
+	syscall.Umask(old)
+	if err != nil {
+		return configError(fmt.Errorf("%s: %w; a socket's path has at most 107 octets and its folder must be there", n.cfg.At("admin.socket"), err))
+	}
+	n.listeners.admin = l
+	n.onClose(closed(l.Close))
+	return nil
+}
+
+// serveAdmin serves the orders, and health where the configuration wants it.
+func (n *node) serveAdmin(ctx context.Context) error {
+	servers := []*http.Server{{Handler: n.admin.Handler(), ReadHeaderTimeout: 5 * time.Second}}
+	sockets := []net.Listener{n.listeners.admin}
+	if n.listeners.health != nil {
+		servers = append(servers, &http.Server{Handler: health(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10})
+		sockets = append(sockets, n.listeners.health)
+	}
+	return serveHTTP(ctx, servers, sockets)
+}
+
+// serveHTTP serves each server on its socket until ctx ends.
+func serveHTTP(ctx context.Context, servers []*http.Server, sockets []net.Listener) error {
+	ended := make(chan error, len(servers))
+	for i, s := range servers {
+		go func() { ended <- s.Serve(sockets[i]) }()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), adminGrace)
+	defer cancel()
+	for _, s := range servers {
+		err = errors.Join(err, s.Shutdown(grace))
+	}
+	return err
+}
+
+// health answers monitoring: the process lives; everything is open and served.
+func health() http.Handler {
+	mux := http.NewServeMux()
+	for _, path := range []string{"/livez", "/readyz"} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	}
+	return mux
+}

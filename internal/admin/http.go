@@ -1,0 +1,100 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+)
+
+// maxBody bounds a request: a folder of 20,000 certificates with their keys
+// is 80 MB of JSON.
+const maxBody = 256 << 20
+
+// Handler serves the orders: POST /v1/NOUN.VERB with a JSON request, a JSON
+// answer; two orders move a backup as it is.
+func (s *Service) Handler() http.Handler {
+	mux := http.NewServeMux()
+	order(s, mux, "status", s.Status)
+	order(s, mux, "domain.add", s.AddDomain)
+	order(s, mux, "domain.list", s.ListDomains)
+	order(s, mux, "domain.show", s.ShowDomain)
+	order(s, mux, "domain.remove", s.RemoveDomain)
+	order(s, mux, "cert.import", s.ImportCertificates)
+	order(s, mux, "cert.list", s.ListCertificates)
+	order(s, mux, "cert.show", s.ShowCertificates)
+	order(s, mux, "cert.remove", s.RemoveCertificate)
+	order(s, mux, "anchor.add", s.AddAnchor)
+	order(s, mux, "anchor.list", s.ListAnchors)
+	order(s, mux, "anchor.remove", s.RemoveAnchor)
+	order(s, mux, "zone.import", s.ImportZone)
+	order(s, mux, "zone.export", s.ExportZone)
+	order(s, mux, "ldif.import", s.ImportLDIF)
+	order(s, mux, "ldif.export", s.ExportLDIF)
+	order(s, mux, "message.list", s.ListMessages)
+	order(s, mux, "message.show", s.ShowMessage)
+	order(s, mux, "queue.list", s.ListQueue)
+	order(s, mux, "queue.retry", s.RetryQueue)
+	order(s, mux, "queue.drop", s.DropQueue)
+	order(s, mux, "discover", s.Discover)
+	order(s, mux, "store.check", s.CheckStore)
+	mux.HandleFunc("POST /v1/backup", s.serveBackup)
+	mux.HandleFunc("POST /v1/restore", s.serveRestore)
+	return mux
+}
+
+// order puts one order on the mux. Every order is logged with its outcome,
+// none with its content.
+func order[Req, Ans any](s *Service, mux *http.ServeMux, name string, do func(context.Context, Req) (Ans, error)) {
+	mux.HandleFunc("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		var req Req
+		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&req); err != nil {
+			s.answerError(w, name, &Error{"DN-ADMIN-001", CodeUsage, "the order " + name + " was not understood", err.Error(), "use a directctl of the daemon's version"})
+			return
+		}
+		ans, err := do(r.Context(), req)
+		if err != nil {
+			s.answerError(w, name, err)
+			return
+		}
+		s.o.Log.Info("order", "order", name, "ms", time.Since(start).Milliseconds())
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(ans)
+	})
+}
+
+// answerError writes an error object. One that is not ours is a fault inside.
+func (s *Service) answerError(w http.ResponseWriter, name string, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{"DN-ADMIN-002", CodeBug, "the order " + name + " failed", err.Error(), "look at the daemon's log"}
+	}
+	s.o.Log.Warn("order refused", "order", name, "id", e.ID, "why", e.Why)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusUnprocessableEntity)
+	_ = json.NewEncoder(w).Encode(map[string]*Error{"error": e})
+}
+
+func (s *Service) serveBackup(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if err := s.Backup(r.Context(), w); err != nil {
+		s.o.Log.Error("backup broke off", "why", err.Error())
+		// The client must not take what it has for a whole body.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (s *Service) serveRestore(w http.ResponseWriter, r *http.Request) {
+	done, err := s.Restore(r.Context(), http.MaxBytesReader(w, r.Body, 4<<30))
+	if err != nil {
+		s.answerError(w, "restore", err)
+		return
+	}
+	_, _ = io.Copy(io.Discard, r.Body)
+	_ = json.NewEncoder(w).Encode(done)
+}

@@ -1,0 +1,165 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"directnode/internal/direct"
+	"directnode/ldapserver/dit"
+	"directnode/store"
+	"directnode/zones"
+)
+
+// ImportZone takes zone text as another publisher published it: its records
+// replace those of the domain, its CERT records are added. Certificates that do
+// not bind to their owner are counted as warnings, or refused when strict. A
+// zone with an error is not taken at all.
+func (s *Service) ImportZone(ctx context.Context, req ImportRequest) (ImportResult, error) {
+	d, err := parseDomain(req.Origin)
+	if err != nil {
+		return ImportResult{}, err
+	}
+	if len(req.Files) != 1 {
+		return ImportResult{}, &Error{"DN-ZONE-001", CodeUsage, "nothing was imported", fmt.Sprintf("%d files", len(req.Files)), "give one zone file"}
+	}
+	f := req.Files[0]
+	parsed, err := zones.ParseMaster(bytes.NewReader(f.Data), d, f.Name)
+	if err != nil {
+		return ImportResult{}, &Error{"DN-ZONE-002", CodeFailed, "nothing was imported", err.Error(), "correct the line and import the file again"}
+	}
+	res := ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}
+	_, err = s.store.Update(ctx, func(tx *store.Tx) error {
+		records := s.complete(d, parsed.Records)
+		if tx.HasDomain(d) {
+			err = tx.SetRecords(d, records)
+		} else {
+			err = tx.AddDomain(d, records)
+		}
+		if err != nil {
+			return err
+		}
+		res.Taken += len(parsed.Records)
+		for _, c := range parsed.Certs {
+			foreign(tx, &res, ImportItem{File: fmt.Sprintf("%s:%d", f.Name, c.Line), Kind: "record"}, c.Owner, c.DER, req.Strict, store.Certificate{PublishDNS: true})
+		}
+		return end(req, &res)
+	})
+	return finish(&res, err)
+}
+
+// complete adds SOA and NS where the text has none: a zone needs both
+// (RFC 1035 §5.2).
+func (s *Service) complete(d direct.Domain, records []store.Record) []store.Record {
+	has := make(map[string]bool)
+	for _, r := range records {
+		if strings.EqualFold(r.Name, d.DNSName()) {
+			has[r.Type] = true
+		}
+	}
+	for _, r := range zones.DefaultRecords(d, zones.DefaultOptions{Hostname: s.o.Hostname, Addresses: s.o.Listen}) {
+		if (r.Type == "SOA" || r.Type == "NS") && !has[r.Type] {
+			records = append(records, r)
+		}
+	}
+	return records
+}
+
+// ImportLDIF takes entries with mail and userCertificate as another directory
+// published them.
+func (s *Service) ImportLDIF(ctx context.Context, req ImportRequest) (ImportResult, error) {
+	if len(req.Files) != 1 {
+		return ImportResult{}, &Error{"DN-LDIF-001", CodeUsage, "nothing was imported", fmt.Sprintf("%d files", len(req.Files)), "give one LDIF file"}
+	}
+	f := req.Files[0]
+	entries, problems, err := dit.ParseLDIF(bytes.NewReader(f.Data), f.Name)
+	if err != nil {
+		return ImportResult{}, &Error{"DN-LDIF-002", CodeFailed, "nothing was imported", err.Error(), "correct the line and import the file again"}
+	}
+	res := ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}
+	for _, p := range problems {
+		res.refuse(ImportItem{File: f.Name, Kind: "entry"}, p.Error())
+	}
+	_, err = s.store.Update(ctx, func(tx *store.Tx) error {
+		for _, e := range entries {
+			item := ImportItem{File: fmt.Sprintf("%s:%d", f.Name, e.Line), Kind: "entry"}
+			owner, err := direct.ParseOwner(e.Mail)
+			if err == nil && !tx.HasDomain(owner.Domain()) {
+				err = fmt.Errorf("%s is in no domain of this node; add the domain first", owner)
+			}
+			if err != nil {
+				res.refuse(item, err.Error())
+				continue
+			}
+			for _, der := range e.Certs {
+				foreign(tx, &res, item, owner, der, req.Strict, store.Certificate{PublishLDAP: true})
+			}
+		}
+		return end(req, &res)
+	})
+	return finish(&res, err)
+}
+
+// foreign takes one certificate as somebody else published it.
+func foreign(tx *store.Tx, res *ImportResult, item ImportItem, owner direct.Owner, der []byte, strict bool, c store.Certificate) {
+	item.Owner, item.SHA256 = owner.String(), fingerprint(der)
+	c.Owner, c.DER, c.Foreign = owner, der, !strict
+	_, err := tx.AddCertificate(c)
+	switch {
+	case err != nil:
+		res.refuse(item, err.Error())
+	case !store.Binds(der, owner):
+		res.add(item, "warning", "taken as published, but its subjectAltName does not bind it to its owner: nobody may use it for that address (AS 4.1)")
+		res.Taken++
+	default:
+		res.add(item, "taken", "")
+		res.Taken++
+	}
+}
+
+// end decides whether the transaction is committed.
+func end(req ImportRequest, res *ImportResult) error {
+	if req.DryRun || req.Strict && res.Refused > 0 {
+		return errDryRun
+	}
+	return nil
+}
+
+func finish(res *ImportResult, err error) (ImportResult, error) {
+	if err != nil && !errors.Is(err, errDryRun) {
+		return ImportResult{}, storeFailure("nothing was imported", err)
+	}
+	res.Code = res.code()
+	return *res, nil
+}
+
+// ExportZone gives the zone text of a domain.
+func (s *Service) ExportZone(_ context.Context, req ExportRequest) (Text, error) {
+	v, data, err := s.domainData(req.Domain)
+	if err != nil {
+		return Text{}, err
+	}
+	if req.Format == "" {
+		req.Format = "bind"
+	}
+	var b strings.Builder
+	if err := zones.WriteMaster(&b, v, data.Domain, req.Format); err != nil {
+		return Text{}, &Error{"DN-ZONE-003", CodeUsage, "nothing was exported", err.Error(), "write --format bind, rfc3597 or nsupdate"}
+	}
+	return Text{b.String()}, nil
+}
+
+// ExportLDIF gives the published entries of a domain.
+func (s *Service) ExportLDIF(_ context.Context, req ExportRequest) (Text, error) {
+	v, data, err := s.domainData(req.Domain)
+	if err != nil {
+		return Text{}, err
+	}
+	var b strings.Builder
+	if err := dit.WriteLDIF(&b, v, data.Domain); err != nil {
+		return Text{}, err
+	}
+	return Text{b.String()}, nil
+}
