@@ -15,6 +15,7 @@ import (
 
 	"directnode/internal/direct"
 	"directnode/internal/mail"
+	"directnode/internal/spec"
 	"directnode/sta/smtpserver"
 )
 
@@ -96,6 +97,7 @@ func TestHelloListsExactlyWhatWorks(t *testing.T) {
 }
 
 func TestEnvelopeAndTraceTellWhatHappened(t *testing.T) {
+	spec.Covers(t, "AS-6.1-p")
 	b := &store{}
 	s := serve(t, b, smtpserver.Options{TLS: serverTLS(t)})
 	c := greeted(t, s.addr)
