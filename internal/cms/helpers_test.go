@@ -132,8 +132,7 @@ func wantErr(t testing.TB, got, want error) {
 	}
 }
 
-// Files that OpenSSL made: testdata/openssl, see make.sh there.
-
+// fixture reads a file that OpenSSL made, or with "../gpgsm/" another peer: see testdata/README.
 func fixture(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", "openssl", name))

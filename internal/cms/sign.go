@@ -67,6 +67,9 @@ func SignDetached(content io.Reader, signers []Signer, o SignOptions) (der []byt
 		}
 		certificates = append(certificates, s.Certificate.Raw)
 		for _, c := range s.Extra {
+			if c == nil {
+				return nil, fmt.Errorf("%w: an extra certificate is missing", ErrKey)
+			}
 			certificates = append(certificates, c.Raw)
 		}
 	}

@@ -169,6 +169,7 @@ func TestUnsuitableSignersAreRefused(t *testing.T) {
 		"no key":           {[]cms.Signer{{Certificate: p.alice.Cert}}, cms.ErrKey},
 		"other's key":      {[]cms.Signer{{Certificate: p.alice.Cert, Key: p.bob.Key}}, cms.ErrKey},
 		"RSA of 1024 bits": {[]cms.Signer{signer(short)}, cms.ErrKey},
+		"extra is missing": {[]cms.Signer{signer(p.alice, nil)}, cms.ErrKey},
 		"second is bad":    {[]cms.Signer{signer(p.alice), signer(short)}, cms.ErrKey},
 	} {
 		_, err := cms.SignDetached(bytes.NewReader(entity), c.signers, cms.SignOptions{})

@@ -117,7 +117,7 @@ func (s *SignedData) judge(info *signerInfo, d *digested, p VerifyPolicy, out *S
 		return
 	}
 	if len(candidates) == 0 {
-		out.Err = ErrSignerCertificate
+		out.Err = fmt.Errorf("%w among %d; %d could not be read", ErrSignerCertificate, len(s.certificates), s.skipped)
 		return
 	}
 	for _, c := range candidates {

@@ -16,7 +16,7 @@ import (
 	"directnode/internal/testpki"
 )
 
-func TestSignaturesThatOpenSSLMadeVerify(t *testing.T) {
+func TestSignaturesOfPeersVerify(t *testing.T) {
 	content := fixture(t, "content.txt")
 	for _, c := range []struct {
 		file    string
@@ -32,6 +32,7 @@ func TestSignaturesThatOpenSSLMadeVerify(t *testing.T) {
 		{"signed-ecdsa.der", crypto.SHA256, []string{"carol"}, false},
 		{"signed-keyid.der", crypto.SHA256, []string{"alice"}, false},
 		{"signed-noattr.der", crypto.SHA256, []string{"alice"}, true},
+		{"../gpgsm/signed.der", crypto.SHA256, []string{"alice"}, false},
 		{"signed-two.der", crypto.SHA256, []string{"alice", "carol"}, false},
 	} {
 		results := verify(t, fixture(t, c.file), content, cms.VerifyPolicy{})
@@ -62,9 +63,11 @@ func TestSignaturesThatOpenSSLMadeVerify(t *testing.T) {
 
 func TestReceivedSHA256Verifies(t *testing.T) {
 	spec.Covers(t, "AS-2.6-b")
-	r := verifyOne(t, fixture(t, "signed-sha256.der"), fixture(t, "content.txt"), cms.VerifyPolicy{})
-	if r.Err != nil || r.Digest != crypto.SHA256 {
-		t.Errorf("%+v", r)
+	for _, file := range []string{"signed-sha256.der", "signed-pss.der", "signed-ecdsa.der", "../gpgsm/signed.der"} {
+		r := verifyOne(t, fixture(t, file), fixture(t, "content.txt"), cms.VerifyPolicy{})
+		if r.Err != nil || r.Digest != crypto.SHA256 {
+			t.Errorf("%s: %+v", file, r)
+		}
 	}
 }
 
