@@ -50,25 +50,14 @@ type Recipient struct {
 // IsReport tells a report by its header: any multipart/report, whatever its
 // report-type and however broken (AS 3.0: a report never answers a report), and
 // the bare machine-readable types.
-func IsReport(h mail.Header) bool {
-	for _, v := range h.All("Content-Type") {
-		mediaType, _, _ := strings.Cut(strings.ToLower(v), ";")
-		mediaType, _, _ = strings.Cut(mediaType, "(")
-		mediaType = strings.TrimSpace(mediaType)
-		if mediaType == "multipart/report" || kindOf(mediaType) != "" {
-			return true
-		}
-	}
-	return false
-}
+func IsReport(h mail.Header) bool { return h.IsReport() }
 
-// kindOf tells what a machine-readable part is. RFC 6533 has the types for
-// internationalized mail; their fields are the same.
+// kindOf tells what a machine-readable part is.
 func kindOf(mediaType string) string {
 	switch strings.ToLower(mediaType) {
-	case "message/disposition-notification", "message/global-disposition-notification":
+	case mail.TypeDispositionNotification, mail.TypeGlobalDispositionNotification:
 		return KindMDN
-	case "message/delivery-status", "message/global-delivery-status":
+	case mail.TypeDeliveryStatus, mail.TypeGlobalDeliveryStatus:
 		return KindDSN
 	}
 	return ""
