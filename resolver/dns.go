@@ -210,8 +210,11 @@ func share(ctx context.Context, left int) (context.Context, context.CancelFunc) 
 func (r *Resolver) exchange(ctx context.Context, record recorder, a attempt, q *dns.Msg) (*dns.Msg, int, error) {
 	start := time.Now()
 	m, err := roundTrip(ctx, a, q)
-	if err == nil {
+	switch {
+	case err == nil:
 		err = usable(m, a.network)
+	case ctx.Err() != nil:
+		err = ctx.Err() // the socket was closed under the read: the time was up
 	}
 	s := Step{
 		Kind: "dns", Server: a.server, Transport: a.network, RTT: time.Since(start),
@@ -266,6 +269,8 @@ func outcomeOf(m *dns.Msg, err error, qtype uint16) (outcome, detail string, ans
 		return code.outcome, code.detail, 0
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout", "", 0
+	case errors.Is(err, context.Canceled):
+		return "canceled", "", 0
 	case err != nil:
 		return "unreachable", err.Error(), 0
 	case m.Rcode == dns.RcodeNameError:

@@ -97,7 +97,7 @@ func (d *discovery) connect(ctx context.Context, s target, addrs []netip.Addr) (
 		cancel()
 		if err != nil {
 			last = err
-			d.ldapStep(server, "connect", start, outcomeOfLDAP(err), err.Error(), 0)
+			d.ldapStep(server, "connect", start, outcomeOfLDAP(ctx, err), err.Error(), 0)
 			continue
 		}
 		if deadline, ok := ctx.Deadline(); ok {
@@ -124,7 +124,7 @@ func (l *session) bind(start time.Time) error {
 	l.limitTime()
 	err := l.conn.UnauthenticatedBind("") // an empty name with an empty password: the anonymous bind
 	if err != nil {
-		l.d.ldapStep(l.server, "bind", start, outcomeOfLDAP(err), err.Error(), 0)
+		l.d.ldapStep(l.server, "bind", start, outcomeOfLDAP(l.ctx, err), err.Error(), 0)
 		return fmt.Errorf("bind: %w", err)
 	}
 	l.d.ldapStep(l.server, "bind", start, "answer", "anonymous", 0)
@@ -172,7 +172,7 @@ func (l *session) namingContexts() ([]string, error) {
 		"(objectClass=*)", []string{"namingContexts"}, nil)
 	res, err := l.conn.Search(req)
 	if err != nil {
-		l.d.ldapStep(l.server, "namingContexts", start, outcomeOfLDAP(err), err.Error(), 0)
+		l.d.ldapStep(l.server, "namingContexts", start, outcomeOfLDAP(l.ctx, err), err.Error(), 0)
 		return nil, fmt.Errorf("root DSE: %w", err)
 	}
 	var bases []string
@@ -207,7 +207,7 @@ func (l *session) searchFor(base, mail, source string) error {
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultReferral):
 		detail = "a referral, which is not followed"
 	case err != nil:
-		l.d.ldapStep(l.server, question, start, outcomeOfLDAP(err), err.Error(), 0)
+		l.d.ldapStep(l.server, question, start, outcomeOfLDAP(l.ctx, err), err.Error(), 0)
 		return fmt.Errorf("search: %w", err)
 	}
 	if res == nil {
@@ -264,17 +264,14 @@ func (d *discovery) ldapStep(server, question string, start time.Time, outcome, 
 		Outcome: outcome, Detail: detail, Answers: answers})
 }
 
-func outcomeOfLDAP(err error) string {
-	var timeout net.Error
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout(),
-		ldap.IsErrorWithCode(err, ldap.ErrorNetwork) && strings.Contains(err.Error(), "timed out"):
-		return "timeout"
-	case ldap.IsErrorAnyOf(err, ldap.ErrorNetwork):
-		return "unreachable"
-	}
+// outcomeOfLDAP sorts what the library says into outcomes of a step. A server's own refusal is an error; all else is the network.
+func outcomeOfLDAP(ctx context.Context, err error) string {
+	var network net.Error
 	var result *ldap.Error
-	if errors.As(err, &result) {
+	switch {
+	case ctx.Err() != nil, errors.As(err, &network) && network.Timeout(), strings.Contains(err.Error(), "timed out"):
+		return "timeout"
+	case errors.As(err, &result) && result.ResultCode < ldap.ErrorNetwork:
 		return "error"
 	}
 	return "unreachable"

@@ -84,6 +84,14 @@ type ReportCert struct {
 	NotAfter time.Time `json:"not_after"`
 }
 
+// Judge decides whether what was found may be encrypted to, and reports both. Without anchors every certificate is untrusted;
+// anchorsKnown tells whether that is somebody's decision or for want of being told.
+func Judge(res Result, anchors []*x509.Certificate, anchorsKnown bool, policy trust.Policy, at time.Time) Report {
+	return NewReport(res, trust.Evaluate(trust.Question{
+		Address: res.Address, Purpose: trust.Encrypt, Candidates: res.Certificates(), Anchors: anchors, At: at, Policy: policy,
+	}), anchorsKnown)
+}
+
 // NewReport joins what was found with what was decided about it. The judgement's question must have had res.Certificates() as its
 // candidates. anchorsKnown is false where nobody named trust anchors, which the text then says.
 func NewReport(res Result, j trust.Judgement, anchorsKnown bool) Report {

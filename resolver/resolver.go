@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -96,7 +97,8 @@ func hostPorts(in []string) ([]string, error) {
 		if err != nil {
 			host, port = strings.Trim(s, "[]"), "53"
 		}
-		if host == "" || port == "" || strings.ContainsAny(host, " /") {
+		number, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || number == 0 || host == "" || strings.ContainsAny(host, " /") {
 			return nil, fmt.Errorf("resolver: %q is no host:port", s)
 		}
 		if len(out) < maxDNSServers {
