@@ -30,7 +30,9 @@ import (
 // Decrypter is a certificate of ours with its private key.
 type Decrypter struct {
 	Certificate *x509.Certificate
-	Key         crypto.Decrypter // *rsa.PrivateKey, or an RSA key in a hardware module that knows rsa.PKCS1v15DecryptOptions
+	// Key is an *rsa.PrivateKey, or an RSA key in a hardware module. For PKCS #1 v1.5 the module must take
+	// rsa.PKCS1v15DecryptOptions with a SessionKeyLen and draw its own substitute; one that refuses them decrypts OAEP only.
+	Key crypto.Decrypter
 }
 
 // Decrypt decrypts the content with the first of the keys that fits and writes it to w. Every RecipientInfo that names the
