@@ -21,6 +21,7 @@ package dit
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -47,9 +48,9 @@ type Tree struct {
 	options   Options
 	root      *Entry
 	subschema *Entry
-	contexts  []*context          // in the order of their domains
-	byDomain  map[string]*context // by domain name
-	byDN      map[string]*context // by canonical name
+	contexts  []*context          // those with entries, in the order of their domains
+	byDomain  map[string]*context // by domain name, empty ones too
+	byDN      map[string]*context // by canonical name, those with entries
 }
 
 // View is a generation of the store as the tree needs it: a *store.View.
@@ -77,18 +78,16 @@ func assemble(v View, o Options, old *Tree) (*Tree, error) {
 	}
 	t := &Tree{options: o, byDomain: map[string]*context{}, byDN: map[string]*context{}}
 	for _, name := range v.Domains() {
-		d := v.Domain(name)
-		if !slices.ContainsFunc(d.Certificates, published) {
-			continue
-		}
 		var before *context
 		if old != nil {
-			before = old.byDomain[d.Domain.String()]
+			before = old.byDomain[name.String()]
 		}
-		c := before.next(d)
-		t.contexts = append(t.contexts, c)
-		t.byDomain[d.Domain.String()] = c
-		t.byDN[c.suffix.dn] = c
+		c := before.next(v.Domain(name))
+		t.byDomain[name.String()] = c
+		if c.count > 0 {
+			t.contexts = append(t.contexts, c)
+			t.byDN[c.suffix.dn] = c
+		}
 	}
 	slices.SortFunc(t.contexts, func(a, b *context) int {
 		return strings.Compare(a.data.Domain.String(), b.data.Domain.String())
@@ -101,8 +100,6 @@ func assemble(v View, o Options, old *Tree) (*Tree, error) {
 	}
 	return t, nil
 }
-
-func published(c store.Certificate) bool { return c.PublishLDAP }
 
 // Listing tells whether searches without an exact mail value are allowed.
 func (t *Tree) Listing() bool { return t.options.Anonymous == AnonymousList }
@@ -178,30 +175,37 @@ func (c *context) next(d *store.DomainData) *context {
 	} else {
 		n.suffix = c.suffix
 	}
-	changes := difference(c.data.Certificates, d.Certificates)
-	n.count = c.count + changes.balance
+	groups := touched(c.data, d)
 	n.shards = slices.Clone(c.shards)
+	n.count = c.count
+	for _, g := range groups {
+		n.count += g.balance
+	}
 	if want := shardCount(n.count); want > 2*len(n.shards) {
 		n.shards = rehash(n.shards, want)
 	}
-	fresh := make([]bool, len(n.shards)) // shards that belong to n alone
-	for _, g := range changes.groups {
-		i := shardOf(g.key, len(n.shards))
+	n.apply(groups)
+	return n
+}
+
+// apply puts the changed owners into the shards. A shard is copied before it
+// is written, for it belongs to the generation before as well.
+func (c *context) apply(groups []group) {
+	fresh := make([]bool, len(c.shards)) // shards that belong to c alone
+	for _, g := range groups {
+		i := shardOf(g.key, len(c.shards))
 		if !fresh[i] {
 			fresh[i] = true
-			copied := make(map[string]*Entry, len(n.shards[i])+1)
-			for k, e := range n.shards[i] {
-				copied[k] = e
-			}
-			n.shards[i] = copied
+			copied := make(map[string]*Entry, len(c.shards[i])+1)
+			maps.Copy(copied, c.shards[i])
+			c.shards[i] = copied
 		}
 		if len(g.certs) == 0 {
-			delete(n.shards[i], g.key)
+			delete(c.shards[i], g.key)
 			continue
 		}
-		n.shards[i][g.key] = n.ownerEntry(g)
+		c.shards[i][g.key] = c.ownerEntry(g)
 	}
-	return n
 }
 
 func shardCount(entries int) int {
@@ -261,22 +265,35 @@ func (c *context) each(f func(*Entry) bool) bool {
 	return true
 }
 
-// group is one owner with the certificates that are published for it.
+// group is one owner with the certificates that are published for it now; with
+// none, its entry goes away.
 type group struct {
-	key   string
-	owner direct.Owner
-	certs [][]byte
+	key     string
+	owner   direct.Owner
+	certs   [][]byte
+	balance int // entries more than before: -1, 0 or 1
 }
 
-type changes struct {
-	groups  []group // with no certificates: the entry goes away
-	balance int     // entries more than before
+// touched gives the owners whose published certificates differ between two
+// generations of a domain. The store names them if it made one generation of
+// the other; else the lists are compared.
+func touched(old, new *store.DomainData) []group {
+	var groups []group
+	owners, _, ok := new.Since(old)
+	if !ok {
+		return difference(old.Certificates, new.Certificates)
+	}
+	for _, o := range owners {
+		if g, changed := compare(old.Owned(o), new.Owned(o)); changed {
+			groups = append(groups, g)
+		}
+	}
+	return groups
 }
 
-// difference walks two lists of certificates, both sorted by owner, and gives
-// the owners whose published certificates differ.
-func difference(old, new []store.Certificate) changes {
-	var c changes
+// difference walks two lists of certificates, both sorted by owner.
+func difference(old, new []store.Certificate) []group {
+	var groups []group
 	for len(old) > 0 || len(new) > 0 {
 		a, b := run(old), run(new)
 		if order := compareRuns(a, b); order < 0 {
@@ -285,29 +302,36 @@ func difference(old, new []store.Certificate) changes {
 			a = nil
 		}
 		old, new = old[len(a):], new[len(b):]
-		if sameCertificates(a, b) {
-			continue
+		if g, changed := compare(a, b); changed {
+			groups = append(groups, g)
 		}
-		g := group{certs: ders(b)}
-		if len(b) > 0 {
-			g.owner = b[0].Owner
-		} else {
-			g.owner = a[0].Owner
-		}
-		g.key = g.owner.Key()
-		had := slices.ContainsFunc(a, published)
-		if !had && len(g.certs) == 0 {
-			continue
-		}
-		if !had {
-			c.balance++
-		} else if len(g.certs) == 0 {
-			c.balance--
-		}
-		c.groups = append(c.groups, g)
 	}
-	return c
+	return groups
 }
+
+// compare holds an owner's certificates of two generations against each other.
+func compare(a, b []store.Certificate) (group, bool) {
+	if sameCertificates(a, b) {
+		return group{}, false
+	}
+	g := group{certs: ders(b)}
+	if len(b) > 0 {
+		g.owner = b[0].Owner
+	} else {
+		g.owner = a[0].Owner
+	}
+	g.key = g.owner.Key()
+	had, has := slices.ContainsFunc(a, published), len(g.certs) > 0
+	switch {
+	case has && !had:
+		g.balance = 1
+	case had && !has:
+		g.balance = -1
+	}
+	return g, had || has
+}
+
+func published(c store.Certificate) bool { return c.PublishLDAP }
 
 // run is the certificates of the first owner in the list.
 func run(list []store.Certificate) []store.Certificate {
