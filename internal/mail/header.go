@@ -15,9 +15,10 @@ type Field struct {
 // unfolding removes each line end that is followed by white space).
 func (f Field) Value() string {
 	_, v, _ := bytes.Cut(f.Raw, []byte(":"))
-	s := strings.NewReplacer("\r\n", "", "\n", "").Replace(string(v))
-	return strings.Trim(s, " \t")
+	return strings.Trim(lineEnds.Replace(string(v)), " \t")
 }
+
+var lineEnds = strings.NewReplacer("\r\n", "", "\n", "")
 
 // Header is the fields of a message or part in their order.
 type Header []Field

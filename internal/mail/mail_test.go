@@ -454,3 +454,19 @@ func TestCheckStructure(t *testing.T) {
 		}
 	}
 }
+
+func TestIsReportErrsTowardsYes(t *testing.T) {
+	for header, want := range map[string]bool{
+		"Content-Type: multipart/report; report-type=x":                true,
+		"content-type : (c) Multipart/Report (broken":                  true,
+		"Content-Type: message/global-delivery-status":                 true,
+		"Content-Type: text/plain\r\nContent-Type: multipart/report":   true,
+		"Content-Type: multipart/mixed; boundary=\"multipart/report\"": false,
+		"Subject: multipart/report":                                    false,
+	} {
+		h, _, err := mail.Split([]byte(header + "\r\n\r\n"))
+		if err != nil || h.IsReport() != want {
+			t.Errorf("%q: %v, %v", header, h.IsReport(), err)
+		}
+	}
+}

@@ -90,6 +90,9 @@ func TestOnlyTheRootIsDecrypted(t *testing.T) {
 	frames["no CMS"] = struct{ raw, check string }{"Content-Type: application/pkcs7-mime\r\n\r\nhello", smime.CheckEnveloped}
 	frames["no message"] = struct{ raw, check string }{"hello", smime.CheckFormat}
 	for name, f := range frames {
+		if h, _, err := mail.Split([]byte(f.raw)); err == nil && f.check == smime.CheckOpaque && smime.Recognize(h) {
+			t.Errorf("%s: recognized", name)
+		}
 		o, err := smime.Open([]byte(f.raw), keys(t, w.bob))
 		if check(err) != f.check || len(o.Entity()) != 0 {
 			t.Errorf("%s: %v, want a refusal by %s; %d octets came out", name, err, f.check, len(o.Entity()))
@@ -305,6 +308,35 @@ func TestAnUnwrappedMessageGetsTheOuterHeader(t *testing.T) {
 		"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGröße\r\n"
 	if err != nil || string(v.Message()) != want || v.Wrapped() {
 		t.Errorf("got %q, wrapped %v, %v", v.Message(), v.Wrapped(), err)
+	}
+}
+
+func TestWhatCannotBeUnwrappedIsRefused(t *testing.T) {
+	w := newWorld(t)
+	for name, tt := range map[string]struct{ part, check string }{
+		"unknown encoding":   {"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: x-own\r\n\r\nFrom: ann@a.example\r\n\r\n", smime.CheckWrapping},
+		"damaged encoding":   {"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n***", smime.CheckWrapping},
+		"no message":         {"Content-Type: message/rfc822\r\n\r\nhello", smime.CheckWrapping},
+		"two types":          {"Content-Type: message/rfc822\r\nContent-Type: text/plain\r\n\r\nFrom: ann@a.example\r\n\r\n", smime.CheckFormat},
+		"message in message": {"Content-Type: message/rfc822\r\n\r\nContent-Type: message/rfc822\r\n\r\nFrom: ann@a.example\r\n\r\n", smime.CheckHeader},
+	} {
+		_, err := smime.Verify(smime.NewOpened(outerHeader(t), signed(signedHeader, []byte(tt.part), detached(t, []byte(tt.part), signer(w.ann)))), cms.VerifyPolicy{})
+		if check(err) != tt.check {
+			t.Errorf("%s: %v, want a refusal by %s", name, err, tt.check)
+		}
+	}
+	h := outerHeader(t)
+	if o := smime.NewOpened(h, nil); o.Outer().Get("From") != "ann@a.example" {
+		t.Errorf("outer header %q", o.Outer())
+	}
+}
+
+func TestARefusalKeepsItsCause(t *testing.T) {
+	w := newWorld(t)
+	part := []byte("Content-Type: text/plain\r\n\r\nHello")
+	_, err := smime.Verify(smime.NewOpened(outerHeader(t), signed(signedHeader, []byte("Content-Type: text/plain\r\n\r\nHallo"), detached(t, part, signer(w.ann)))), cms.VerifyPolicy{})
+	if !errors.Is(err, cms.ErrDigest) {
+		t.Errorf("%v does not say that the digest differs", err)
 	}
 }
 

@@ -223,6 +223,22 @@ func TestReportsAreSecuredLikeMessages(t *testing.T) {
 	}
 }
 
+// What only looks like a wrapped message is a message that forwards another.
+func TestAForwardIsWrapped(t *testing.T) {
+	w := newWorld(t)
+	for name, rest := range map[string]string{
+		"another message":    "Content-Type: message/rfc822\r\n\r\n" + strings.Replace(string(message("\r\nx")), "m1", "m2", 1),
+		"another sender":     "Content-Type: message/rfc822\r\n\r\n" + strings.Replace(string(message("\r\nx")), "ann", "eve", 1),
+		"not a message":      "Content-Type: message/rfc822\r\n\r\nhello",
+		"not decodable":      "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n***",
+		"not a readable one": "Content-Type: message/rfc822; x\"\r\n\r\nhello",
+	} {
+		if msg := message(rest); !bytes.Equal(w.receive(t, w.seal(t, msg, smime.SealOptions{})).Message(), msg) {
+			t.Errorf("%s does not come out as it went in", name)
+		}
+	}
+}
+
 // RFC 5751 §3.1: what is a wrapped message already is signed as it is.
 func TestAWrappedSubmissionIsNotWrappedAgain(t *testing.T) {
 	w := newWorld(t)
