@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto"
-	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -23,8 +21,6 @@ import (
 // This file fits rooms to the small interfaces that their users declare. It
 // holds no decisions.
 
-type cryptoDecrypter = crypto.Decrypter
-
 // finder is the resolver as the agent sees it.
 type finder struct{ r *resolver.Resolver }
 
@@ -35,11 +31,9 @@ func (f finder) Find(ctx context.Context, a direct.Address) (sta.Found, error) {
 		return found, err
 	}
 	if res.Outcome == resolver.OutcomeTemporary {
-		return found, errors.New(res.Detail)
+		return found, res.Refusal()
 	}
-	for _, c := range res.Found {
-		found.Certificates = append(found.Certificates, c.DER)
-	}
+	found.Certificates = res.Certificates()
 	return found, nil
 }
 
@@ -228,6 +222,8 @@ func discover(r *resolver.Resolver, keys func() sta.Keys, policy trust.Policy) a
 		if err != nil {
 			return resolver.Report{}, err
 		}
-		return resolver.Judge(res, keys().Anchors(as, sta.Out), !as.IsZero(), policy, time.Now()), nil
+		anchors := keys().Anchors(as, sta.Out)
+		j := trust.Evaluate(trust.Question{Address: a, Purpose: trust.Encrypt, Candidates: res.Certificates(), Anchors: anchors, At: time.Now(), Policy: policy})
+		return resolver.NewReport(res, j, !as.IsZero()), nil
 	}
 }

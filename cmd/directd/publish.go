@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -87,80 +88,46 @@ type keyring struct {
 // domain does not change.
 type domainKeys struct {
 	data    *store.DomainData
-	sealer  *store.Sealer
 	in, out []*x509.Certificate
-	byOwner map[string][]*sealedPair // by owner key, newest certificate first
-}
-
-// sealedPair opens its private key at the first use: most keys of a large
-// domain are never used in the life of a process.
-type sealedPair struct {
-	certificate *x509.Certificate
-	open        func() (sta.Pair, error) // sync.OnceValues
+	open    func(store.Key) (crypto.Signer, error)
+	opened  *sync.Map // certificate fingerprint → sta.Pair; outlives the generation, for opening costs a decryption
 }
 
 func buildKeyring(v *store.View, sealer *store.Sealer, old *keyring) (*keyring, error) {
 	k := &keyring{make(map[direct.Domain]*domainKeys)}
 	for _, d := range v.Domains() {
-		data := v.Domain(d)
-		if old != nil && old.domains[d] != nil && old.domains[d].data == data {
-			k.domains[d] = old.domains[d]
-			continue
+		dk := &domainKeys{data: v.Domain(d), opened: new(sync.Map), open: func(key store.Key) (crypto.Signer, error) { return v.Unseal(sealer, key) }}
+		if old != nil && old.domains[d] != nil {
+			before := old.domains[d]
+			if before.data == dk.data {
+				k.domains[d] = before
+				continue
+			}
+			dk.opened = before.opened
 		}
-		dk, err := buildDomainKeys(data, sealer)
-		if err != nil {
-			return nil, fmt.Errorf("keys of %s: %w", d, err)
+		var err error
+		if dk.in, dk.out, err = parseAnchors(dk.data.Anchors); err != nil {
+			return nil, fmt.Errorf("anchors of %s: %w", d, err)
 		}
 		k.domains[d] = dk
 	}
 	return k, nil
 }
 
-func buildDomainKeys(data *store.DomainData, sealer *store.Sealer) (*domainKeys, error) {
-	dk := &domainKeys{data: data, sealer: sealer, byOwner: make(map[string][]*sealedPair)}
-	for _, a := range data.Anchors {
+func parseAnchors(anchors []store.Anchor) (in, out []*x509.Certificate, err error) {
+	for _, a := range anchors {
 		c, err := x509.ParseCertificate(a.DER)
 		if err != nil {
-			return nil, fmt.Errorf("anchor %.16s: %w", a.SHA256, err)
+			return nil, nil, fmt.Errorf("%.16s: %w", a.SHA256, err)
 		}
 		if a.In {
-			dk.in = append(dk.in, c)
+			in = append(in, c)
 		}
 		if a.Out {
-			dk.out = append(dk.out, c)
+			out = append(out, c)
 		}
 	}
-	der := make(map[string][]byte, len(data.Certificates))
-	for _, c := range data.Certificates {
-		der[c.SHA256] = c.DER
-	}
-	for _, key := range data.Keys {
-		c, err := x509.ParseCertificate(der[key.CertSHA256])
-		if err != nil {
-			return nil, fmt.Errorf("certificate %.16s of a key: %w", key.CertSHA256, err)
-		}
-		owner := key.Owner.Key()
-		dk.byOwner[owner] = append(dk.byOwner[owner], newSealedPair(c, key, sealer))
-	}
-	for _, pairs := range dk.byOwner {
-		slices.SortFunc(pairs, func(a, b *sealedPair) int { return b.certificate.NotBefore.Compare(a.certificate.NotBefore) })
-	}
-	return dk, nil
-}
-
-func newSealedPair(c *x509.Certificate, key store.Key, sealer *store.Sealer) *sealedPair {
-	return &sealedPair{c, sync.OnceValues(func() (sta.Pair, error) {
-		signer, err := sealer.Unseal(key)
-		if err != nil {
-			return sta.Pair{}, err
-		}
-		pair := sta.Pair{Certificate: c, Signer: cms.Signer{Certificate: c, Key: signer}}
-		// An elliptic key signs and cannot decrypt; CMS has key agreement for it.
-		if d, ok := signer.(cryptoDecrypter); ok {
-			pair.Decrypter = cms.Decrypter{Certificate: c, Key: d}
-		}
-		return pair, nil
-	})}
+	return in, out, nil
 }
 
 // Local implements sta.Keys.
@@ -174,15 +141,55 @@ func (k *keyring) Pairs(a direct.Address) ([]sta.Pair, error) {
 	}
 	var pairs []sta.Pair
 	for _, owner := range []direct.Owner{direct.OwnerOfAddress(a), direct.OwnerOfDomain(a.Domain())} {
-		for _, s := range dk.byOwner[owner.Key()] {
-			p, err := s.open()
-			if err != nil {
-				return nil, fmt.Errorf("key of %s: %w", owner, err)
-			}
-			pairs = append(pairs, p)
+		own, err := dk.pairs(owner)
+		if err != nil {
+			return nil, fmt.Errorf("key of %s: %w", owner, err)
 		}
+		pairs = append(pairs, own...)
 	}
 	return pairs, nil
+}
+
+// pairs opens an owner's keys at their first use: most keys of a large domain
+// are never used in the life of a process.
+func (dk *domainKeys) pairs(owner direct.Owner) ([]sta.Pair, error) {
+	var pairs []sta.Pair
+	for _, key := range dk.data.KeysOf(owner) {
+		if p, ok := dk.opened.Load(key.CertSHA256); ok {
+			pairs = append(pairs, p.(sta.Pair))
+			continue
+		}
+		p, err := dk.openPair(owner, key)
+		if err != nil {
+			return nil, err
+		}
+		dk.opened.Store(key.CertSHA256, p)
+		pairs = append(pairs, p)
+	}
+	slices.SortFunc(pairs, func(a, b sta.Pair) int { return b.Certificate.NotBefore.Compare(a.Certificate.NotBefore) })
+	return pairs, nil
+}
+
+func (dk *domainKeys) openPair(owner direct.Owner, key store.Key) (sta.Pair, error) {
+	certs := dk.data.Owned(owner)
+	i := slices.IndexFunc(certs, func(c store.Certificate) bool { return c.SHA256 == key.CertSHA256 })
+	if i < 0 {
+		return sta.Pair{}, fmt.Errorf("the certificate %.16s of a key is missing", key.CertSHA256)
+	}
+	c, err := x509.ParseCertificate(certs[i].DER)
+	if err != nil {
+		return sta.Pair{}, err
+	}
+	signer, err := dk.open(key)
+	if err != nil {
+		return sta.Pair{}, err
+	}
+	pair := sta.Pair{Certificate: c, Signer: cms.Signer{Certificate: c, Key: signer}}
+	// An elliptic key signs and cannot decrypt: CMS has key agreement for it.
+	if d, ok := signer.(crypto.Decrypter); ok {
+		pair.Decrypter = cms.Decrypter{Certificate: c, Key: d}
+	}
+	return pair, nil
 }
 
 // Anchors implements sta.Keys.

@@ -10,7 +10,6 @@ package admin
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -36,13 +35,12 @@ type QueueOrders interface {
 
 // Options tell the service about its node.
 type Options struct {
-	Hostname string        // default MX target and SOA MNAME
-	Listen   []netip.Addr  // addresses of the node, for records inside a domain
-	LDAPPort uint16        // 0: no LDAP listener, no SRV record
-	Version  string        // of the program
-	Started  time.Time     // for status
-	Discover DiscoverFunc  // nil: no resolver
-	Sealer   *store.Sealer // seals imported keys
+	Hostname string       // default MX target and SOA MNAME
+	Listen   []netip.Addr // addresses of the node, for records inside a domain
+	LDAPPort uint16       // 0: no LDAP listener, no SRV record
+	Version  string       // of the program
+	Started  time.Time    // for status
+	Discover DiscoverFunc // nil: no resolver
 	Log      *slog.Logger
 }
 
@@ -88,12 +86,4 @@ const (
 	CodeTemporary = 20
 	CodeStore     = 40
 	CodeBug       = 70
-)
-
-// Stream orders carry bodies that are no JSON.
-type (
-	// Source gives a body to read.
-	Source = io.Reader
-	// Sink takes one.
-	Sink = io.Writer
 )

@@ -125,13 +125,9 @@ func addAnchor(tx *store.Tx, res *ImportResult, x found, d direct.Domain, req An
 		item.Kind = "file"
 		res.refuse(item, x.bad)
 	default:
-		item.SHA256 = fingerprint(x.cert.Raw)
-		if err := tx.AddAnchor(d, x.cert.Raw, req.In, req.Out); err != nil {
-			res.refuse(item, err.Error())
-			return
-		}
-		res.add(item, "taken", "")
-		res.Taken++
+		item.SHA256 = store.Fingerprint(x.cert.Raw)
+		added, err := tx.AddAnchor(d, x.cert.Raw, req.In, req.Out)
+		res.record(item, added, err, x.cert)
 	}
 }
 

@@ -3,9 +3,7 @@ package admin
 import (
 	"context"
 	"crypto"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,7 +42,7 @@ func (s *Service) ImportCertificates(ctx context.Context, req ImportRequest) (Im
 	used := make([]bool, len(keys))
 	_, err = s.store.Update(ctx, func(tx *store.Tx) error {
 		for _, c := range certs {
-			s.importCertificate(tx, &res, c, keys, used, toDNS, toLDAP)
+			importCertificate(tx, &res, c, keys, used, toDNS, toLDAP)
 		}
 		if req.DryRun || res.Taken == 0 {
 			return errDryRun
@@ -83,8 +81,8 @@ func publishTo(list []string) (dns, ldap bool, err error) {
 
 // importCertificate takes one certificate, under every owner of ours that its
 // subjectAltName names, with its key where there is one.
-func (s *Service) importCertificate(tx *store.Tx, res *ImportResult, c found, keys []found, used []bool, toDNS, toLDAP bool) {
-	item := ImportItem{File: c.file, Kind: "certificate", SHA256: fingerprint(c.cert.Raw)}
+func importCertificate(tx *store.Tx, res *ImportResult, c found, keys []found, used []bool, toDNS, toLDAP bool) {
+	item := ImportItem{File: c.file, Kind: "certificate", SHA256: store.Fingerprint(c.cert.Raw)}
 	if c.cert.IsCA {
 		const why = "the certificate of an issuer, which is not published; if you trust it, add it with `directctl anchor add`"
 		if c.chain {
@@ -94,7 +92,7 @@ func (s *Service) importCertificate(tx *store.Tx, res *ImportResult, c found, ke
 		}
 		return
 	}
-	owners, err := s.owners(tx, c.cert)
+	owners, err := ourOwners(tx, c.cert)
 	if err != nil {
 		res.refuse(item, err.Error())
 		return
@@ -111,13 +109,13 @@ func (s *Service) importCertificate(tx *store.Tx, res *ImportResult, c found, ke
 	}
 }
 
-// owners gives those of a certificate's owners that belong to us.
-func (s *Service) owners(tx *store.Tx, c *x509.Certificate) ([]direct.Owner, error) {
+// ourOwners gives those of a certificate's owners that belong to us.
+func ourOwners(tx *store.Tx, c *x509.Certificate) ([]direct.Owner, error) {
 	all, err := store.OwnersOf(c)
 	if err != nil {
 		return nil, err
 	}
-	ours := slices.DeleteFunc(slices.Clone(all), func(o direct.Owner) bool { return !tx.HasDomain(o.Domain()) })
+	ours := slices.DeleteFunc(slices.Clone(all), func(o direct.Owner) bool { return !tx.Has(o.Domain()) })
 	if len(ours) == 0 {
 		return nil, fmt.Errorf("belongs to %v, which is in no domain of this node; add the domain first", all)
 	}
@@ -144,11 +142,6 @@ func (r *ImportResult) record(item ImportItem, added bool, err error, c *x509.Ce
 func samePublicKey(k crypto.Signer, c *x509.Certificate) bool {
 	pub, ok := k.Public().(interface{ Equal(crypto.PublicKey) bool })
 	return ok && pub.Equal(c.PublicKey)
-}
-
-func fingerprint(der []byte) string {
-	sum := sha256.Sum256(der)
-	return hex.EncodeToString(sum[:])
 }
 
 func (r *ImportResult) refuse(item ImportItem, why string) { r.add(item, "refused", why) }

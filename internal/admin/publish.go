@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -33,7 +34,7 @@ func (s *Service) ImportZone(ctx context.Context, req ImportRequest) (ImportResu
 	res := ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}
 	_, err = s.store.Update(ctx, func(tx *store.Tx) error {
 		records := s.complete(d, parsed.Records)
-		if tx.HasDomain(d) {
+		if tx.Has(d) {
 			err = tx.SetRecords(d, records)
 		} else {
 			err = tx.AddDomain(d, records)
@@ -86,7 +87,7 @@ func (s *Service) ImportLDIF(ctx context.Context, req ImportRequest) (ImportResu
 		for _, e := range entries {
 			item := ImportItem{File: fmt.Sprintf("%s:%d", f.Name, e.Line), Kind: "entry"}
 			owner, err := direct.ParseOwner(e.Mail)
-			if err == nil && !tx.HasDomain(owner.Domain()) {
+			if err == nil && !tx.Has(owner.Domain()) {
 				err = fmt.Errorf("%s is in no domain of this node; add the domain first", owner)
 			}
 			if err != nil {
@@ -104,19 +105,25 @@ func (s *Service) ImportLDIF(ctx context.Context, req ImportRequest) (ImportResu
 
 // foreign takes one certificate as somebody else published it.
 func foreign(tx *store.Tx, res *ImportResult, item ImportItem, owner direct.Owner, der []byte, strict bool, c store.Certificate) {
-	item.Owner, item.SHA256 = owner.String(), fingerprint(der)
-	c.Owner, c.DER, c.Foreign = owner, der, !strict
-	_, err := tx.AddCertificate(c)
-	switch {
-	case err != nil:
-		res.refuse(item, err.Error())
-	case !store.Binds(der, owner):
+	item.Owner, item.SHA256 = owner.String(), store.Fingerprint(der)
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		res.refuse(item, "does not parse as a certificate: "+err.Error())
+		return
+	}
+	bound := store.Binds(cert, owner)
+	if strict && !bound {
+		res.refuse(item, "its subjectAltName does not bind it to its owner (AS 4.1)")
+		return
+	}
+	c.Owner, c.DER = owner, der
+	added, err := tx.AddCertificate(c)
+	if err == nil && !bound {
 		res.add(item, "warning", "taken as published, but its subjectAltName does not bind it to its owner: nobody may use it for that address (AS 4.1)")
 		res.Taken++
-	default:
-		res.add(item, "taken", "")
-		res.Taken++
+		return
 	}
+	res.record(item, added, err, cert)
 }
 
 // end decides whether the transaction is committed.

@@ -1,0 +1,269 @@
+package sta
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"directnode/internal/cms"
+	"directnode/internal/direct"
+	"directnode/internal/mail"
+	"directnode/resolver/trust"
+	"directnode/sta/report"
+	"directnode/sta/smime"
+)
+
+// Send takes a submitted message, in clear and in memory only, and returns once
+// its sealed form is durable for every recipient that can have it. Recipients
+// that cannot are reported to the sender: by the reply where there is nobody
+// left, by a delivery status notification in the sender's mailbox otherwise.
+// The text it returns goes into the 250 reply. Errors are *mail.Reply, or
+// internal errors of which the submitter learns nothing but "later".
+func (a *Agent) Send(ctx context.Context, env mail.Envelope, message []byte, at time.Time) (string, error) {
+	keys := a.keys()
+	sub, err := a.checkSubmission(keys, env, message, at)
+	if err != nil {
+		return "", err
+	}
+	signers, err := signersFor(keys, env.From, at)
+	if err != nil {
+		return "", err
+	}
+	verdicts := a.judgeAll(ctx, keys, env, at)
+	sealed, err := a.seal(sub, env, signers, verdicts, at)
+	if err != nil {
+		return "", err
+	}
+	if err := a.story.Sent(ctx, env, sub.messageID, verdicts); err != nil {
+		return "", err
+	}
+	if len(sealed) == 0 {
+		return "", refuseAll(verdicts)
+	}
+	if err := a.reportRefused(ctx, env, sub.messageID, verdicts, at); err != nil {
+		return "", err
+	}
+	for _, s := range sealed {
+		if err := a.queue.Put(ctx, s); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("accepted as %s for %d of %d recipients", env.ID, len(env.To)-refused(verdicts), len(env.To)), nil
+}
+
+// submission is a message that was checked and completed.
+type submission struct {
+	message   []byte
+	messageID string
+	visible   map[string]bool // keys of the addresses in To and Cc
+}
+
+// checkSubmission holds the message against AS 2.1 and 2.2 and adds what the
+// submitter left out: Message-ID and Date (RFC 6409 §8.2, §8.3).
+func (a *Agent) checkSubmission(keys Keys, env mail.Envelope, message []byte, at time.Time) (submission, error) {
+	var sub submission
+	if env.NullPath || env.From.IsZero() {
+		return sub, replyNullPath
+	}
+	if !keys.Local(env.From.Domain()) {
+		return sub, replyNotLocal
+	}
+	h, _, err := mail.Split(message)
+	if err != nil {
+		return sub, malformed("the submission is no Internet message (RFC 5322): " + err.Error())
+	}
+	if reply := checkSender(h, env.From); reply != nil {
+		return sub, reply
+	}
+	var missing bytes.Buffer
+	if id, ok := mail.MessageID(h.Get("Message-ID")); ok {
+		sub.messageID = id
+	} else {
+		field := mail.NewMessageID(a.o.Hostname, nil)
+		sub.messageID, _ = mail.MessageID(field)
+		fmt.Fprintf(&missing, "Message-ID: %s\r\n", field)
+	}
+	if !h.Has("Date") {
+		fmt.Fprintf(&missing, "Date: %s\r\n", mail.FormatDate(at))
+	}
+	sub.message = append(missing.Bytes(), withoutBcc(h, message)...)
+	sub.visible = make(map[string]bool)
+	for _, name := range []string{"To", "Cc"} {
+		for _, v := range h.All(name) {
+			addrs, err := mail.ParseAddressList(v)
+			if err != nil {
+				return sub, malformed("field " + name + ": " + err.Error())
+			}
+			for _, addr := range addrs {
+				sub.visible[addr.Key()] = true
+			}
+		}
+	}
+	return sub, nil
+}
+
+// withoutBcc removes Bcc fields, which are for the submission only
+// (RFC 5322 §3.6.3); every other octet stays.
+func withoutBcc(h mail.Header, message []byte) []byte {
+	if !h.Has("Bcc") {
+		return message
+	}
+	var out bytes.Buffer
+	at := 0
+	for _, f := range h {
+		if !strings.EqualFold(f.Name, "Bcc") {
+			out.Write(f.Raw)
+		}
+		at += len(f.Raw)
+	}
+	out.Write(message[at:])
+	return out.Bytes()
+}
+
+// checkSender demands one From field and an envelope sender that is its address
+// or the Sender's: signatures are made for the actual sender (AS 2.2, 2.4).
+func checkSender(h mail.Header, sender direct.Address) error {
+	from := h.All("From")
+	if len(from) != 1 {
+		return malformed(fmt.Sprintf("the message has %d From fields; it needs exactly one", len(from)))
+	}
+	for _, name := range []string{"From", "Sender"} {
+		for _, v := range h.All(name) {
+			addrs, err := mail.ParseAddressList(v)
+			if err != nil {
+				return malformed("field " + name + ": " + err.Error())
+			}
+			if len(addrs) == 1 && addrs[0].Equal(sender) {
+				return nil
+			}
+		}
+	}
+	return replyFromDiffer
+}
+
+// signersFor gives the pair that signs for the sender now (AS 1.4-j): the most
+// specific one, the newest of those. One signature is enough for every
+// verifier, and some look at the first SignerInfo only.
+func signersFor(keys Keys, sender direct.Address, at time.Time) ([]cms.Signer, error) {
+	pairs, err := keys.Pairs(sender)
+	if err != nil {
+		return nil, fmt.Errorf("keys of %s: %w", sender, err)
+	}
+	for _, p := range pairs {
+		if maySign(p.Certificate) && !at.Before(p.Certificate.NotBefore) && !at.After(p.Certificate.NotAfter) {
+			return []cms.Signer{p.Signer}, nil
+		}
+	}
+	return nil, replyNoKey
+}
+
+// judgeAll gives one verdict per recipient, in the order of the envelope.
+func (a *Agent) judgeAll(ctx context.Context, keys Keys, env mail.Envelope, at time.Time) []Verdict {
+	anchors := keys.Anchors(env.From.Domain(), Out)
+	verdicts := make([]Verdict, 0, len(env.To))
+	for _, rcpt := range env.To {
+		v := a.judge(ctx, rcpt, anchors, at)
+		a.audit(env.ID, v, "encrypt")
+		verdicts = append(verdicts, v)
+	}
+	return verdicts
+}
+
+// seal signs once and seals for those who can have the message: one envelope
+// for the recipients that stand in To or Cc, one of its own for every other, so
+// that nobody learns of a blind copy (RFC 5322 §3.6.3).
+func (a *Agent) seal(sub submission, env mail.Envelope, signers []cms.Signer, verdicts []Verdict, at time.Time) ([]smime.Sealed, error) {
+	var groups [][]trust.Trusted
+	var open []trust.Trusted
+	for _, v := range verdicts {
+		switch {
+		case v.Refusal != nil:
+		case sub.visible[v.Address.Key()]:
+			open = append(open, v.Trusted...)
+		default:
+			groups = append(groups, v.Trusted)
+		}
+	}
+	if len(open) > 0 {
+		groups = append(groups, open)
+	}
+	if len(groups) == 0 {
+		return nil, nil
+	}
+	signed, err := smime.Sign(sub.message, signers, at)
+	var unfit *smime.Refusal
+	if errors.As(err, &unfit) {
+		return nil, malformed(unfit.Detail + " (" + unfit.Citation + ")")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", env.ID, err)
+	}
+	var sealed []smime.Sealed
+	for _, g := range groups {
+		s, err := smime.Seal(signed, env.From, g, smime.SealOptions{Transport: a.o.Transport})
+		if err != nil {
+			return nil, fmt.Errorf("seal %s: %w", env.ID, err)
+		}
+		sealed = append(sealed, s)
+	}
+	return sealed, nil
+}
+
+// reportRefused puts a failed delivery status notification about the refused
+// recipients into the sender's own mailbox. It never leaves the node.
+func (a *Agent) reportRefused(ctx context.Context, env mail.Envelope, messageID string, verdicts []Verdict, at time.Time) error {
+	var failures []report.Failure
+	for _, v := range verdicts {
+		if v.Refusal != nil {
+			failures = append(failures, report.Failure{Recipient: v.Address, Status: status(v.Refusal), Reason: reason(v.Refusal)})
+		}
+	}
+	if len(failures) == 0 {
+		return nil
+	}
+	return a.bounce(ctx, env.From, messageID, env.ID+".dsn", failures, at)
+}
+
+// bounce writes a delivery status notification into the mailbox of one of ours.
+func (a *Agent) bounce(ctx context.Context, sender direct.Address, messageID, name string, failures []report.Failure, at time.Time) error {
+	dsn := report.DSN{
+		To:                sender,
+		ReportingMTA:      a.o.Hostname,
+		OriginalMessageID: messageID,
+		MessageID:         mail.NewMessageID(a.o.Hostname, []byte(name)),
+		At:                at,
+		Failures:          failures,
+	}
+	composed, err := dsn.Compose()
+	if err != nil {
+		return fmt.Errorf("compose the report about %s: %w", messageID, err)
+	}
+	staged, err := a.box.Stage(ctx, sender, name, bytes.NewReader(composed))
+	if err != nil {
+		return fmt.Errorf("report about %s: %w", messageID, err)
+	}
+	return a.box.Publish(ctx, sender, staged)
+}
+
+// Undelivered tells the sender that a message was given up for one recipient.
+// Reports are given up silently: no report about a report (AS 3.0-i).
+func (a *Agent) Undelivered(ctx context.Context, id, messageID string, sender, rcpt direct.Address, last error, at time.Time) error {
+	if !a.keys().Local(sender.Domain()) {
+		return nil
+	}
+	f := report.Failure{Recipient: rcpt, Status: "5.0.0", Reason: "the message could not be delivered and is given up; the last answer was: " + last.Error()}
+	return a.bounce(ctx, sender, messageID, id+"."+shortHash(rcpt.Key())+".dsn", []report.Failure{f}, at)
+}
+
+func refused(verdicts []Verdict) int {
+	n := 0
+	for _, v := range verdicts {
+		if v.Refusal != nil {
+			n++
+		}
+	}
+	return n
+}
