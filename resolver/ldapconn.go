@@ -3,6 +3,7 @@ package resolver
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 
 	"directnode/internal/ber"
@@ -31,6 +32,9 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// sequence is the first octet of every LDAPMessage.
+const sequence = 0x30
+
 // next reads one LDAPMessage (RFC 4511 §5.1: definite lengths only).
 func (c *guardedConn) next() ([]byte, error) {
 	limits := ldapMessage()
@@ -43,6 +47,9 @@ func (c *guardedConn) next() ([]byte, error) {
 		// One octet at a time up to the length: it is at most ten, and what follows is read in one go.
 		if message, err = c.fill(message, len(message)+1); err != nil {
 			return nil, err
+		}
+		if message[0] != sequence {
+			return nil, errors.New("the server does not speak LDAP")
 		}
 		size, err = ber.FrameLength(message, limits.Size)
 	}
@@ -64,7 +71,12 @@ func (c *guardedConn) fill(b []byte, size int) ([]byte, error) {
 	b = append(b, make([]byte, size-have)...)
 	for have < size {
 		n, err := c.Conn.Read(b[have:])
-		if have += n; err != nil && have < size {
+		have += n
+		switch {
+		case err == nil || have == size:
+		case errors.Is(err, io.EOF) && have > 0:
+			return nil, io.ErrUnexpectedEOF // in the middle of a message
+		default:
 			return nil, err
 		}
 	}

@@ -24,7 +24,7 @@ type Report struct {
 	Anchor     *ReportCert       `json:"anchor"` // null if no path reached one
 	TimingMS   float64           `json:"timing_ms"`
 
-	anchorsKnown bool
+	AnchorsKnown bool `json:"anchors_known"` // false: nobody named trust anchors, so that nothing could be trusted
 }
 
 // ReportReason is why the verdict is not trusted.
@@ -51,16 +51,14 @@ type ReportStep struct {
 type ReportCandidate struct {
 	SHA256    string                 `json:"sha256"`
 	Subject   string                 `json:"subject"`
+	Size      int                    `json:"size"`
+	Step      int                    `json:"step"` // that found it
 	NotBefore *time.Time             `json:"not_before,omitempty"`
 	NotAfter  *time.Time             `json:"not_after,omitempty"`
 	Source    string                 `json:"source"`
 	Bound     string                 `json:"bound,omitempty"` // address or domain
 	Usable    bool                   `json:"usable"`
 	Checks    map[string]ReportCheck `json:"checks"`
-
-	order []string // names of the checks, in the order in which they are given as reasons
-	size  int
-	step  int
 }
 
 // ReportCheck is one row for one candidate.
@@ -84,20 +82,12 @@ type ReportCert struct {
 	NotAfter time.Time `json:"not_after"`
 }
 
-// Judge decides whether what was found may be encrypted to, and reports both. Without anchors every certificate is untrusted;
-// anchorsKnown tells whether that is somebody's decision or for want of being told.
-func Judge(res Result, anchors []*x509.Certificate, anchorsKnown bool, policy trust.Policy, at time.Time) Report {
-	return NewReport(res, trust.Evaluate(trust.Question{
-		Address: res.Address, Purpose: trust.Encrypt, Candidates: res.Certificates(), Anchors: anchors, At: at, Policy: policy,
-	}), anchorsKnown)
-}
-
 // NewReport joins what was found with what was decided about it. The judgement's question must have had res.Certificates() as its
 // candidates. anchorsKnown is false where nobody named trust anchors, which the text then says.
 func NewReport(res Result, j trust.Judgement, anchorsKnown bool) Report {
 	r := Report{
 		Address: res.Address.String(), Verdict: "trusted", Source: res.Source, TimingMS: millis(res.Elapsed),
-		Steps: []ReportStep{}, Candidates: []ReportCandidate{}, Chain: []ReportCert{}, anchorsKnown: anchorsKnown,
+		Steps: []ReportStep{}, Candidates: []ReportCandidate{}, Chain: []ReportCert{}, AnchorsKnown: anchorsKnown,
 	}
 	refusal := res.Refusal()
 	if refusal == nil {
@@ -122,9 +112,9 @@ func NewReport(res Result, j trust.Judgement, anchorsKnown bool) Report {
 }
 
 func candidateOf(res Result, i int, c trust.Candidate) ReportCandidate {
-	out := ReportCandidate{SHA256: c.SHA256, Source: res.Source, Bound: c.Bound, Usable: c.Usable, Checks: map[string]ReportCheck{}, size: len(c.DER)}
+	out := ReportCandidate{SHA256: c.SHA256, Source: res.Source, Bound: c.Bound, Usable: c.Usable, Checks: map[string]ReportCheck{}, Size: len(c.DER)}
 	if i < len(res.Found) {
-		out.Source, out.step = res.Found[i].Source, res.Found[i].Step
+		out.Source, out.Step = res.Found[i].Source, res.Found[i].Step
 	}
 	if c.Certificate != nil {
 		out.Subject = c.Certificate.Subject.String()
@@ -132,7 +122,6 @@ func candidateOf(res Result, i int, c trust.Candidate) ReportCandidate {
 	}
 	for _, check := range c.Checks {
 		out.Checks[check.Name] = ReportCheck{State: string(check.State), Citation: check.Citation, Detail: check.Detail}
-		out.order = append(out.order, check.Name)
 	}
 	return out
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"directnode/resolver/trust"
 )
 
 // WriteText writes the report for people: one line with the verdict and one with the reason, and with explain the whole tree of
@@ -62,7 +64,7 @@ func (r Report) writeSteps(b *bytes.Buffer) {
 		}
 		b.WriteByte('\n')
 		for i, c := range r.Candidates {
-			if c.step == s.N {
+			if c.Step == s.N {
 				r.writeCandidate(b, i, c)
 			}
 		}
@@ -70,30 +72,53 @@ func (r Report) writeSteps(b *bytes.Buffer) {
 }
 
 func outcomeText(s ReportStep) string {
-	switch s.Outcome {
-	case "answer":
+	switch {
+	case s.Outcome == "answer" && s.Question == "bind":
+		return "ok"
+	case s.Outcome == "answer":
 		return fmt.Sprintf("%d found", s.Answers)
-	case "not_asked":
+	case s.Outcome == "not_asked":
 		return "not asked"
 	}
 	return s.Outcome
 }
 
+// writeCandidate shows the certificate, then each check that says something, then the names of those that passed in silence.
 func (r Report) writeCandidate(b *bytes.Buffer, i int, c ReportCandidate) {
-	mark := "✗"
-	if c.Usable {
-		mark = "✓ usable"
-	}
 	subject := printable(c.Subject)
 	if c.Subject == "" {
 		subject = "no subject"
 	}
-	fmt.Fprintf(b, " │    ├ #%d X.509 %d B  %s  %s\n", i+1, c.size, subject, mark)
+	fmt.Fprintf(b, " │    ├ #%d X.509 %d B  %s  %s\n", i+1, c.Size, subject, c.mark())
 	fmt.Fprintf(b, " │    │    sha256 %s\n", c.SHA256)
-	for _, name := range c.order {
-		check := c.Checks[name]
+	var silent []string
+	for _, name := range trust.CheckNames() {
+		check, there := c.Checks[name]
+		switch {
+		case !there: // a report from elsewhere
+			continue
+		case check.State == "pass" && check.Detail == "":
+			silent = append(silent, name)
+			continue
+		}
 		fmt.Fprintf(b, " │    │    %-8s %-20s %s (%s)\n", checkMark(check.State), name, printable(check.Detail), check.Citation)
 	}
+	if len(silent) > 0 {
+		fmt.Fprintf(b, " │    │    %-8s %s\n", checkMark("pass"), strings.Join(silent, ", "))
+	}
+}
+
+// mark is the verdict on one certificate in a few words.
+func (c ReportCandidate) mark() string {
+	if c.Usable {
+		return "✓ usable"
+	}
+	for _, name := range trust.CheckNames() {
+		if check := c.Checks[name]; check.State == "fail" || check.State == "undetermined" {
+			return "✗ " + name + ": " + printable(check.Detail)
+		}
+	}
+	return "✗"
 }
 
 func checkMark(state string) string {
@@ -133,7 +158,7 @@ func (r Report) writeTime(b *bytes.Buffer) {
 
 func (r Report) hint() string {
 	switch {
-	case r.Verdict == "untrusted" && !r.anchorsKnown:
+	case r.Verdict == "untrusted" && !r.AnchorsKnown:
 		return "No trust anchors were given: name them with --anchor FILE."
 	case r.Verdict == "temporary":
 		return "Nothing is known about this address now; ask again later."

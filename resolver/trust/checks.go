@@ -45,7 +45,7 @@ var table = []row{
 	{"key", policy, "AS 4.1.3; RSA of at least 2048 bits", Invalid, checkKey},
 	{"key-usage", policy, "AS 4.1.3; RFC 5280 §4.2.1.3", Invalid, checkKeyUsage},
 	{"extended-key-usage", may, "AS 4.1.3", Invalid, checkExtKeyUsage},
-	{"signature-algorithm", must, "AS 4.0 (2); AS 2.6", Invalid, checkAlgorithm},
+	{"signature-algorithm", must, "AS 4.0 (2)", Invalid, checkAlgorithm},
 	{"signature", must, "AS 4.0 (2)", Invalid, checkSignatures},
 	{"path", must, "AS 4.2.3", Untrusted, checkPath},
 	{"path-validity", must, "AS 4.2.3 (3.1)", Invalid, checkPathValidity},
@@ -57,6 +57,15 @@ var table = []row{
 	{"policies", must, "RFC 5280 §6.1.5 (g)", Untrusted, checkPolicies},
 	{"critical-extensions", must, "RFC 5280 §4.2", Untrusted, checkCritical},
 	{"revocation", must, "AS 4.0 (3)", Revoked, checkRevocation},
+}
+
+// CheckNames lists the rows in the order in which they give reasons.
+func CheckNames() []string {
+	names := make([]string, len(table))
+	for i, r := range table {
+		names[i] = r.name
+	}
+	return names
 }
 
 // run applies the whole table. failure is the index of the first row that failed, len(table) if none did.
