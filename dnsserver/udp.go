@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -51,12 +52,14 @@ func openUDP(pc net.PacketConn) (udpSocket, error) {
 	return udpSocket{p, len(ipv6.NewControlMessage(wanted)), sourceIPv6}, p.SetControlMessage(wanted, true)
 }
 
+// sourceIPv4 names the address alone: which way an answer goes is for routing to
+// say, not for the interface on which the question came.
 func sourceIPv4(oob []byte) []byte {
 	var cm ipv4.ControlMessage
 	if cm.Parse(oob) != nil || cm.Dst == nil {
 		return nil
 	}
-	return (&ipv4.ControlMessage{Src: cm.Dst, IfIndex: cm.IfIndex}).Marshal()
+	return (&ipv4.ControlMessage{Src: cm.Dst}).Marshal()
 }
 
 func sourceIPv6(oob []byte) []byte {
@@ -64,7 +67,26 @@ func sourceIPv6(oob []byte) []byte {
 	if cm.Parse(oob) != nil || cm.Dst == nil {
 		return nil
 	}
-	return (&ipv6.ControlMessage{Src: cm.Dst, IfIndex: cm.IfIndex}).Marshal()
+	if cm.Dst.To4() != nil {
+		return sourceMapped(oob, cm.Dst.To16())
+	}
+	answer := &ipv6.ControlMessage{Src: cm.Dst}
+	if cm.Dst.IsLinkLocalUnicast() {
+		answer.IfIndex = cm.IfIndex // without it the address means nothing
+	}
+	return answer.Marshal()
+}
+
+// sourceMapped serves IPv4 on a socket of both families, which is what Go opens
+// for "0.0.0.0" too. x/net marshals no mapped address, but what came in is what
+// must go out: in6_pktinfo is address and interface both ways (RFC 3542 §6.1).
+func sourceMapped(oob []byte, dst net.IP) []byte {
+	at := bytes.Index(oob, dst)
+	if at < 0 || len(oob) < at+len(dst)+4 {
+		return nil
+	}
+	clear(oob[at+len(dst):][:4])
+	return oob
 }
 
 // oneByOne is a batcher over any other packet connection.

@@ -11,7 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"directnode/internal/direct"
-	store "directnode/zones/storetmp"
+	"directnode/store"
 )
 
 // Options is what an operator may choose about all zones.
@@ -114,34 +114,50 @@ func (in inputs) equal(other inputs) bool {
 	return in.data == other.data && slices.Equal(in.parents, other.parents) && slices.Equal(in.below, other.below)
 }
 
+// zoneOf gives the zone for its inputs: the one there was if they are the same,
+// that one with a few names changed if only certificates are others, else a new
+// one.
 func zoneOf(apex Name, in inputs, before *Zone, next *Set) (*Zone, error) {
 	if before != nil && before.from.equal(in) {
 		return before, nil
 	}
 	b := &builder{
-		zone:    &Zone{domain: in.data.Domain, serial: uint32(next.rev), nodes: make(map[Name]*Node, len(in.data.Certificates)+len(in.data.Records)), from: in},
+		zone:    &Zone{domain: in.data.Domain, serial: uint32(next.rev), from: in},
 		before:  before,
 		certTTL: cmp.Or(next.options.CertTTL, defaultCertTTL),
 	}
-	b.zone.apex = b.node(apex)
-	for _, name := range in.below {
-		b.node(name) // it exists, whether or not the records delegate it
+	if owners, ok := in.since(before); ok {
+		return b.zone, b.change(owners)
 	}
-	for _, step := range []func() error{b.addRecords, b.addCertificates, b.group, b.checkApex, b.cutAt, b.link} {
-		if err := step(); err != nil {
-			return nil, err
-		}
-	}
-	return b.zone, nil
+	return b.zone, b.build(apex)
 }
 
-// builder makes one zone. Its steps run in the order in which zoneOf lists them.
+// builder makes one zone, with build or with change.
 type builder struct {
 	zone    *Zone
 	before  *Zone // the zone one generation ago, nil for a new one
 	certTTL uint32
 	items   []item
-	order   []*Node // all nodes as they were made, so that errors do not depend on a map
+	order   []*Node        // all nodes as they were made, so that errors do not depend on a map
+	written map[*Node]bool // by change: nodes that are this zone's own; the others are shared
+}
+
+// build makes the zone from nothing.
+func (b *builder) build(apex Name) error {
+	in := b.zone.from
+	b.zone.nodes = newTable(len(in.data.Certificates) + len(in.data.Records))
+	b.zone.apex = &Node{name: apex}
+	b.zone.nodes.put(b.zone.apex)
+	b.order = append(b.order, b.zone.apex)
+	for _, name := range in.below {
+		b.node(name) // it exists, whether or not the records delegate it
+	}
+	for _, step := range []func() error{b.addRecords, b.addCertificates, b.group, b.checkApex, b.cutAt, b.link} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // item is one record on its way into an RRset.
@@ -160,20 +176,32 @@ func (b *builder) refuse(n Name, rrtype uint16, format string, args ...any) erro
 	return e
 }
 
-// node is the node of a name in the zone; it and what is missing between it and
-// the apex are made (RFC 4592 §2.2.2: empty non-terminals exist).
+// node is the node of a name in the zone, to be written to. It and what is
+// missing between it and the apex are made (RFC 4592 §2.2.2: empty non-terminals
+// exist).
 func (b *builder) node(name Name) *Node {
-	if n := b.zone.nodes[name]; n != nil {
-		return n
-	}
-	n := &Node{name: name}
-	b.zone.nodes[name] = n
-	b.order = append(b.order, n)
-	if b.zone.apex != nil {
-		n.parent = b.node(name.parent())
+	n := b.zone.nodes.get(name)
+	switch {
+	case n == nil:
+		above := b.node(name.parent())
+		above.children++
+		n = &Node{name: name, cut: above.cut}
 		if name.first() == "*" {
-			n.parent.wildcard = n
+			above.wildcard = n
 		}
+	case b.written == nil || b.written[n]:
+		return n
+	default:
+		shared := n
+		n = new(Node)
+		*n = *shared
+		n.sets = slices.Clone(shared.sets)
+	}
+	b.zone.nodes.put(n)
+	if b.written != nil {
+		b.written[n] = true
+	} else {
+		b.order = append(b.order, n)
 	}
 	return n
 }
@@ -220,6 +248,9 @@ func (b *builder) addRecord(r store.Record) error {
 	if err != nil {
 		return fail(err.Error())
 	}
+	if typ == dns.TypeCERT && binary.BigEndian.Uint16(wire) == certPKIX {
+		return fail("a certificate among the records; certificates are kept apart")
+	}
 	b.items = append(b.items, item{b.node(name), typ, r.TTL, rdata{body: wire}})
 	return nil
 }
@@ -242,14 +273,8 @@ func (b *builder) addCertificate(c *store.Certificate, own bool) error {
 	if !c.PublishDNS {
 		return nil
 	}
-	text, err := c.Owner.DNSName()
-	var name Name
-	if err == nil {
-		name, err = ParseName(text)
-	}
-	// An asterisk is a legal local part, but as a label it would make the name
-	// a wildcard and answer for everybody (RFC 4592 §2.1.1).
-	if err != nil || name.hasLabel("*") {
+	name, ok := certName(c.Owner)
+	if !ok {
 		if own {
 			b.zone.unnamed = append(b.zone.unnamed, c.Owner)
 		}
@@ -260,12 +285,24 @@ func (b *builder) addCertificate(c *store.Certificate, own bool) error {
 	}
 	var known *RRset
 	if b.before != nil {
-		if n := b.before.nodes[name]; n != nil {
+		if n := b.before.nodes.get(name); n != nil {
 			known = n.RRset(dns.TypeCERT)
 		}
 	}
 	b.items = append(b.items, item{b.node(name), dns.TypeCERT, b.certTTL, certRData(c.DER, known)})
 	return nil
+}
+
+// certName is where the certificates of an owner stand. Some addresses have no
+// domain name (AS 5.1). An asterisk is a legal local part, but as a label it
+// would make the name a wildcard and answer for everybody (RFC 4592 §2.1.1).
+func certName(o direct.Owner) (Name, bool) {
+	text, err := o.DNSName()
+	if err != nil {
+		return "", false
+	}
+	name, err := ParseName(text)
+	return name, err == nil && !name.hasLabel("*")
 }
 
 // group makes RRsets of the items and hangs them on their nodes.
@@ -285,16 +322,23 @@ func (b *builder) group() error {
 	}
 	b.items = nil
 	for _, n := range b.order {
-		// RFC 1034 §3.6.2: an alias has no other data.
-		if n.RRset(dns.TypeCNAME) != nil && len(n.sets) > 1 {
-			other := n.sets[0].Type
-			if other == dns.TypeCNAME {
-				other = n.sets[1].Type
-			}
-			return b.refuse(n.name, dns.TypeCNAME, "the name also owns %s; an alias has no other data (RFC 1034 §3.6.2)", typeString(other))
+		if err := b.checkAlias(n); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// checkAlias holds a name against RFC 1034 §3.6.2: an alias has no other data.
+func (b *builder) checkAlias(n *Node) error {
+	if n.RRset(dns.TypeCNAME) == nil || len(n.sets) == 1 {
+		return nil
+	}
+	other := n.sets[0].Type
+	if other == dns.TypeCNAME {
+		other = n.sets[1].Type
+	}
+	return b.refuse(n.name, dns.TypeCNAME, "the name also owns %s; an alias has no other data (RFC 1034 §3.6.2)", typeString(other))
 }
 
 // hang makes one RRset of all items of a name and type.
@@ -350,14 +394,20 @@ func (b *builder) checkApex() error {
 	if apex.RRset(dns.TypeNS) == nil {
 		return b.refuse(apex.name, dns.TypeNS, "missing; every zone names its servers (RFC 1034 §4.2.1)")
 	}
-	for wire := range soa.RData {
-		ttl := min(soa.TTL, binary.BigEndian.Uint32(wire[len(wire)-4:]), maxTTL)
-		b.zone.negative = newRRset(dns.TypeSOA, ttl, []rdata{{body: wire}})
-	}
+	b.zone.negative = negative(soa)
 	for _, n := range b.order {
 		if n != apex && n.RRset(dns.TypeSOA) != nil {
 			return b.refuse(n.name, dns.TypeSOA, "stands below the apex")
 		}
+	}
+	return nil
+}
+
+// negative is the SOA for negative answers (RFC 2308 §3).
+func negative(soa *RRset) *RRset {
+	for wire := range soa.RData {
+		ttl := min(soa.TTL, binary.BigEndian.Uint32(wire[len(wire)-4:]), maxTTL)
+		return newRRset(dns.TypeSOA, ttl, []rdata{{body: wire}})
 	}
 	return nil
 }
@@ -373,7 +423,7 @@ func (b *builder) cutAt() error {
 		return nil
 	}
 	for _, n := range b.order {
-		for up := n; up != b.zone.apex; up = up.parent {
+		for up := n; up != b.zone.apex; up = b.zone.nodes.get(up.name.parent()) {
 			if up.RRset(dns.TypeNS) != nil {
 				n.cut = up // the last one found is the topmost
 			}
@@ -383,11 +433,15 @@ func (b *builder) cutAt() error {
 		}
 		for _, s := range n.sets {
 			if !allowedInCut(n, s.Type) && !slices.ContainsFunc(b.zone.from.below, n.name.within) {
-				return b.refuse(n.name, s.Type, "the name is delegated at %s, so that we would never answer with it", n.cut.name)
+				return b.delegated(n, s.Type)
 			}
 		}
 	}
 	return nil
+}
+
+func (b *builder) delegated(n *Node, rrtype uint16) error {
+	return b.refuse(n.name, rrtype, "the name is delegated at %s, so that we would never answer with it", n.cut.name)
 }
 
 func allowedInCut(n *Node, rrtype uint16) bool {
@@ -410,7 +464,7 @@ func (b *builder) link() error {
 				continue
 			}
 			for wire := range s.RData {
-				host := b.zone.nodes[Name(AppendLower(nil, wire[skip:]))]
+				host := b.zone.nodes.find(AppendLower(nil, wire[skip:]))
 				if host == nil || host.RRset(dns.TypeA) == nil && host.RRset(dns.TypeAAAA) == nil {
 					continue
 				}

@@ -13,13 +13,13 @@ import (
 
 	"directnode/internal/spec"
 	"directnode/internal/testpki"
+	"directnode/store"
 	"directnode/zones"
-	store "directnode/zones/storetmp"
 )
 
 func build(t testing.TB, rev int64, all ...*store.DomainData) *zones.Set {
 	t.Helper()
-	s, err := zones.Build(store.NewView(rev, all...), zones.Options{})
+	s, err := zones.BuildData(rev, all...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestBuildRefusesByName(t *testing.T) {
 		{"certificate set too large", data(t, "direct.example.org", "", cert(t, "direct.example.org", bytes.Repeat([]byte{1}, 40_000)), cert(t, "direct.example.org", bytes.Repeat([]byte{2}, 30_000))), "direct.example.org. CERT: 70034 octets"},
 		{"wildcard cut", data(t, "direct.example.org", "*.x NS ns.x"), "*.x.direct.example.org. NS: a wildcard cannot be delegated"},
 	} {
-		_, err := zones.Build(store.NewView(7, c.data), zones.Options{})
+		_, err := zones.BuildData(7, c.data)
 		var be *zones.BuildError
 		if !errors.As(err, &be) || !strings.Contains(err.Error(), c.error) {
 			t.Errorf("%s: %v; want %q", c.why, err, c.error)
@@ -81,10 +81,11 @@ func TestBuildRefusesByName(t *testing.T) {
 		{rec("..direct.example.org.", "A", 1, "192.0.2.1"), "name"},
 		{rec(strings.Repeat("a", 64)+".direct.example.org.", "A", 1, "192.0.2.1"), "name"},
 		{rec("", "A", 1, "192.0.2.1"), "empty name"},
+		{rec("x.direct.example.org.", "TYPE37", 1, `\# 6 000100000030`), "kept apart"},
 	} {
 		d := data(t, "direct.example.org", "")
 		d.Records = append(d.Records, r.record)
-		_, err := zones.Build(store.NewView(7, d), zones.Options{})
+		_, err := zones.BuildData(7, d)
 		var be *zones.BuildError
 		if !errors.As(err, &be) || !strings.Contains(err.Error(), r.error) || be.Name != r.record.Name {
 			t.Errorf("%+v: %v; want %q", r.record, err, r.error)
@@ -188,7 +189,7 @@ func TestRRsetHasOneTTLAndNoRecordTwice(t *testing.T) {
 func TestUpdateSharesWhatDidNotChange(t *testing.T) {
 	one, two := data(t, "one.example", ""), data(t, "two.example", "")
 	first := build(t, 7, one, two)
-	second, err := first.Update(store.NewView(8, one, data(t, "two.example", "x TXT new")))
+	second, err := first.UpdateData(8, one, data(t, "two.example", "x TXT new"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,11 +202,11 @@ func TestUpdateSharesWhatDidNotChange(t *testing.T) {
 	if first.Zone(two.Domain).Lookup(wire(t, "x.two.example."), dns.TypeTXT).Kind != zones.NXDomain {
 		t.Error("a change shows in the generation before it")
 	}
-	third, err := second.Update(store.NewView(9, one))
+	third, err := second.UpdateData(9, one)
 	if err != nil || third.Find(wire(t, "two.example.")) != nil || third.Len() != 1 || third.Rev() != 9 {
 		t.Errorf("a removed domain is still there: %v", err)
 	}
-	if _, err := third.Update(store.NewView(10, one, data(t, "two.example", "x CNAME y\nx TXT z"))); err == nil {
+	if _, err := third.UpdateData(10, one, data(t, "two.example", "x CNAME y\nx TXT z")); err == nil {
 		t.Error("a bad change was taken")
 	}
 }
@@ -222,14 +223,14 @@ func TestNamesThatTwoDomainsShareStandWhereTheyAreAsked(t *testing.T) {
 	// Without the lower domain the name is one of the upper one again, and a
 	// change of the upper one reaches the lower one.
 	up2 := data(t, "example.org", "", up.Certificates...)
-	alone, err := s.Update(store.NewView(8, up2))
+	alone, err := s.UpdateData(8, up2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := rdatas(alone.Find(q).Lookup(q, dns.TypeCERT).RRset); len(got) != 1 || alone.Find(q).Domain() != up.Domain {
 		t.Errorf("without smith.example.org: %d records", len(got))
 	}
-	both, err := alone.Update(store.NewView(9, data(t, "example.org", ""), down))
+	both, err := alone.UpdateData(9, data(t, "example.org", ""), down)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +248,7 @@ func TestDefaultRecordsAreAWholeZone(t *testing.T) {
 	d := domain(t, "direct.example.org")
 	for _, host := range []string{"node.direct.example.org", "NODE.elsewhere.example", "direct.example.org", ""} {
 		o := zones.DefaultOptions{Hostname: host, Addresses: addrs("192.0.2.1", "2001:db8::1", "::ffff:192.0.2.2"), LDAPPort: 389}
-		v := store.NewView(7, &store.DomainData{Domain: d, Records: zones.DefaultRecords(d, o)})
+		v := view(t, d, zones.DefaultRecords(d, o))
 		s, err := zones.Build(v, zones.Options{})
 		if err != nil {
 			t.Errorf("host %q: %v", host, err)
@@ -268,7 +269,7 @@ func TestDefaultRecordsAreAWholeZone(t *testing.T) {
 			t.Errorf("host %q: to the zone above go %q", host, lines)
 		}
 	}
-	if lines := zones.Delegation(store.NewView(7), d); lines != nil {
+	if lines := zones.Delegation(view(t, domain(t, "other.example"), nil), d); lines != nil {
 		t.Errorf("a domain that is not ours is delegated by %q", lines)
 	}
 	if r := zones.DefaultRecords(d, zones.DefaultOptions{Hostname: "h.example"}); len(r) != 3 {

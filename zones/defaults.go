@@ -9,7 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"directnode/internal/direct"
-	store "directnode/zones/storetmp"
+	"directnode/store"
 )
 
 // DefaultOptions is what a node knows of itself when a domain is added.

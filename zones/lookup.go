@@ -80,7 +80,7 @@ func (z *Zone) Lookup(qname []byte, qtype uint16) Answer {
 // closest is the node of the name, or the closest encloser (RFC 4592 §3.3.1).
 func (z *Zone) closest(qname []byte) (node *Node, exact bool) {
 	for at := 0; at < len(qname); at += 1 + int(qname[at]) {
-		if n := z.nodes[Name(qname[at:])]; n != nil {
+		if n := z.nodes.find(qname[at:]); n != nil {
 			return n, at == 0
 		}
 		if qname[at] == 0 {

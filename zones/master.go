@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"directnode/internal/direct"
-	store "directnode/zones/storetmp"
+	"directnode/store"
 )
 
 // Parsed is what a zone text held.
@@ -21,7 +21,8 @@ type Parsed struct {
 	// Domain is the origin.
 	Domain direct.Domain
 	// Records are all but the certificates, in the order of the text, names
-	// absolute. A CERT record of another type than PKIX is a record here.
+	// absolute and in lower case. A CERT record of another type than PKIX, such
+	// as the URL of a certificate, is a record TYPE37 here.
 	Records []store.Record
 	// Certs are the CERT records of type PKIX.
 	Certs []ParsedCert
@@ -114,11 +115,15 @@ func (p *masterParser) entry(e entry) error {
 	if h.typ == dns.TypeCERT && binary.BigEndian.Uint16(wire) == certPKIX {
 		return p.cert(h.name, wire[certHead:], e.line)
 	}
-	text, err := rdataText(h.typ, wire)
-	if err != nil {
+	typ, text := typeString(h.typ), ""
+	if h.typ == dns.TypeCERT {
+		// The store keeps certificates apart and takes no record of that name;
+		// a URL is no certificate.
+		typ, text = fmt.Sprintf("TYPE%d", h.typ), genericText(wire)
+	} else if text, err = rdataText(h.typ, wire); err != nil {
 		return err
 	}
-	p.out.Records = append(p.out.Records, store.Record{Name: h.name.String(), Type: typeString(h.typ), TTL: *h.ttl, Data: text})
+	p.out.Records = append(p.out.Records, store.Record{Name: h.name.String(), Type: typ, TTL: *h.ttl, Data: text})
 	return nil
 }
 

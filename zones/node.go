@@ -11,7 +11,7 @@ import (
 // them are nodes as well (RFC 4592 §2.2.2: empty non-terminals exist).
 type Node struct {
 	name     Name
-	parent   *Node    // nil at the apex
+	children int      // nodes right below
 	cut      *Node    // the topmost delegation at or above this name, nil where we are authoritative
 	wildcard *Node    // the child with the label "*" (RFC 4592 §2.1.1), nil without one
 	sets     []*RRset // by type; empty for an empty non-terminal

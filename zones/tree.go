@@ -2,7 +2,7 @@ package zones
 
 import (
 	"directnode/internal/direct"
-	store "directnode/zones/storetmp"
+	"directnode/store"
 )
 
 // Zone is what the DNS shows of one domain. It is immutable.
@@ -10,7 +10,7 @@ type Zone struct {
 	domain   direct.Domain
 	serial   uint32
 	apex     *Node
-	nodes    map[Name]*Node
+	nodes    table
 	negative *RRset         // the SOA for negative answers (RFC 2308 §3)
 	unnamed  []direct.Owner // whose certificates have no domain name to stand at
 
@@ -38,7 +38,7 @@ func (z *Zone) Apex() *Node { return z.apex }
 func (z *Zone) Negative() *RRset { return z.negative }
 
 // Len counts the nodes, empty non-terminals included.
-func (z *Zone) Len() int { return len(z.nodes) }
+func (z *Zone) Len() int { return z.nodes.count }
 
 // Unnamed lists the owners whose certificates the DNS cannot show, because no
 // domain name can be formed from the address (AS 5.1) or because it would be a

@@ -12,7 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"directnode/internal/direct"
-	store "directnode/zones/storetmp"
+	"directnode/store"
 )
 
 // Formats of WriteMaster.
@@ -58,8 +58,8 @@ func (z *Zone) Write(w io.Writer, format string) error {
 
 // sorted is all nodes, the apex first, in canonical order.
 func (z *Zone) sorted() []*Node {
-	nodes := make([]*Node, 0, len(z.nodes))
-	for _, n := range z.nodes {
+	nodes := make([]*Node, 0, z.nodes.count)
+	for n := range z.nodes.all {
 		nodes = append(nodes, n)
 	}
 	slices.SortFunc(nodes, func(a, b *Node) int { return a.name.Compare(b.name) })

@@ -17,8 +17,8 @@ import (
 
 	"directnode/internal/direct"
 	"directnode/internal/testpki"
+	"directnode/store"
 	"directnode/zones"
-	store "directnode/zones/storetmp"
 )
 
 var update = flag.Bool("update", false, "write examples/clinic.zone anew")

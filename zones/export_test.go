@@ -1,0 +1,13 @@
+package zones
+
+import "directnode/store"
+
+// BuildData and UpdateData are Build and Update for data that no store would
+// hold.
+func BuildData(rev int64, all ...*store.DomainData) (*Set, error) {
+	return build(&Set{}, rev, all)
+}
+
+func (s *Set) UpdateData(rev int64, all ...*store.DomainData) (*Set, error) {
+	return build(s, rev, all)
+}
