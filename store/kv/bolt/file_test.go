@@ -119,10 +119,13 @@ func TestAChangedOctetIsFoundOrHarmless(t *testing.T) {
 	for i := 7; i < len(octets); i += 61 { // a stride that meets every field in some page
 		bad := bytes.Clone(octets)
 		bad[i] ^= 0x20
+		// A new file each time: what bbolt found damaged it keeps mapped.
+		path := filepath.Join(dir, fmt.Sprint("damaged-", i))
 		if err := os.WriteFile(path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		got, err := content(path)
+		os.Remove(path)
 		switch {
 		case err != nil && !errors.Is(err, bolt.ErrDamaged):
 			t.Fatalf("octet %d: %v does not say that the file is damaged", i, err)

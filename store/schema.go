@@ -1,0 +1,313 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"directnode/internal/direct"
+	"directnode/store/kv"
+)
+
+// The layout, version 1. d is a domain, owner an Owner.Key(), sha the SHA-256
+// of a certificate in lower-case hexadecimal. A domain holds no '/', a type
+// neither, and what may hold one (owner, name) stands where it can be cut out
+// from both ends.
+//
+//	meta/schema              {"schema":1,"created":"…"}
+//	meta/generation          {"generation":n}; every change is conditional on it
+//	meta/master              {"check":"…"}: tells a wrong master key at once
+//	domain/d                 {"created":"…"}
+//	record/d/TYPE/name       one RRset: [{"ttl":n,"data":"…"}, …]
+//	cert/d/owner/sha         certificate (encodeCertificate)
+//	key/d/owner/sha          sealed private key (encodeKey)
+//	anchor/d/sha             {"in":…,"out":…,"added":"…","der":"base64"}
+//
+// A change to one record or certificate writes one key (and the generation).
+// Certificates and keys are binary: a million of them are read at each start.
+const schemaVersion = 1
+
+const (
+	keySchema     = "meta/schema"
+	keyGeneration = "meta/generation"
+	keyMaster     = "meta/master"
+
+	prefixDomain = "domain/"
+	prefixRecord = "record/"
+	prefixCert   = "cert/"
+	prefixKey    = "key/"
+	prefixAnchor = "anchor/"
+)
+
+// prefixes in the order in which a load needs them: domains first, keys after
+// the certificates they belong to. Other packages may keep other prefixes in
+// the same kv store.
+func prefixes() []string {
+	return []string{prefixDomain, prefixRecord, prefixCert, prefixKey, prefixAnchor}
+}
+
+type schemaValue struct {
+	Schema  int       `json:"schema"`
+	Created time.Time `json:"created"`
+}
+
+type generationValue struct {
+	Generation int64 `json:"generation"`
+}
+
+type masterValue struct {
+	Check string `json:"check"`
+}
+
+type domainValue struct {
+	Created time.Time `json:"created"`
+}
+
+type recordValue struct {
+	TTL  uint32 `json:"ttl"`
+	Data string `json:"data"`
+}
+
+type anchorValue struct {
+	In    bool      `json:"in"`
+	Out   bool      `json:"out"`
+	Added time.Time `json:"added"`
+	DER   []byte    `json:"der"`
+}
+
+// marshal of our own plain types cannot fail.
+func marshal(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("store: marshal %T: %v", v, err))
+	}
+	return b
+}
+
+func domainKey(d direct.Domain) string { return prefixDomain + d.String() }
+
+func recordKey(d direct.Domain, typ, name string) string {
+	return prefixRecord + d.String() + "/" + typ + "/" + name
+}
+
+func certKey(d direct.Domain, id ident) string {
+	return prefixCert + d.String() + "/" + id.owner + "/" + id.sha
+}
+
+func keyKey(d direct.Domain, id ident) string {
+	return prefixKey + d.String() + "/" + id.owner + "/" + id.sha
+}
+
+func anchorKey(d direct.Domain, sha string) string {
+	return prefixAnchor + d.String() + "/" + sha
+}
+
+// cutDomain splits "prefix/d/rest".
+func cutDomain(key, prefix string) (d direct.Domain, rest string, err error) {
+	name, rest, found := strings.Cut(strings.TrimPrefix(key, prefix), "/")
+	d, err = direct.ParseDomain(name)
+	switch {
+	case err != nil:
+		return d, "", err
+	case !found || rest == "" || d.String() != name:
+		return d, "", fmt.Errorf("malformed key")
+	}
+	return d, rest, nil
+}
+
+// cutIdent splits "owner/sha".
+func cutIdent(s string) (ident, error) {
+	i := strings.LastIndexByte(s, '/')
+	if i < 1 || len(s)-i-1 != 64 || strings.Trim(s[i+1:], "0123456789abcdef") != "" {
+		return ident{}, fmt.Errorf("malformed key")
+	}
+	return ident{s[:i], s[i+1:]}, nil
+}
+
+// The first octet of a binary value is its version.
+const valueVersion = 1
+
+const (
+	flagDNS   = 1 << 0
+	flagLDAP  = 1 << 1
+	flagBound = 1 << 2
+	flagsAll  = flagDNS | flagLDAP | flagBound
+)
+
+// encodeCertificate: version, flags, seconds since 1970 (8 octets), length of
+// the owner as written and the owner, DER.
+func encodeCertificate(c Certificate) []byte {
+	owner := c.Owner.String()
+	b := make([]byte, 0, 2+8+2+len(owner)+len(c.DER))
+	b = append(b, valueVersion, certFlags(c))
+	b = binary.BigEndian.AppendUint64(b, uint64(c.Added.Unix()))
+	b = binary.AppendUvarint(b, uint64(len(owner)))
+	b = append(b, owner...)
+	return append(b, c.DER...)
+}
+
+func certFlags(c Certificate) (flags byte) {
+	if c.PublishDNS {
+		flags |= flagDNS
+	}
+	if c.PublishLDAP {
+		flags |= flagLDAP
+	}
+	if c.Bound {
+		flags |= flagBound
+	}
+	return flags
+}
+
+// decodeCertificate does not parse the DER: a start with a million
+// certificates has no time for it, and Check does. The fingerprint is
+// compared, so that nothing is served that was not stored.
+func decodeCertificate(e kv.KV) (direct.Domain, Certificate, error) {
+	d, id, err := identOf(e.Key, prefixCert)
+	if err != nil {
+		return d, Certificate{}, err
+	}
+	if len(e.Value) < 10 || e.Value[0] != valueVersion || e.Value[1]&^flagsAll != 0 {
+		return d, Certificate{}, fmt.Errorf("malformed value")
+	}
+	flags := e.Value[1]
+	owner, der, err := cutOwner(e.Value[10:], d, id)
+	if err != nil {
+		return d, Certificate{}, err
+	}
+	if Fingerprint(der) != id.sha {
+		return d, Certificate{}, fmt.Errorf("the certificate is not the one that was stored")
+	}
+	return d, Certificate{
+		Owner: owner, SHA256: id.sha, DER: der, Added: time.Unix(int64(binary.BigEndian.Uint64(e.Value[2:])), 0).UTC(),
+		PublishDNS: flags&flagDNS != 0, PublishLDAP: flags&flagLDAP != 0, Bound: flags&flagBound != 0, key: id.owner,
+	}, nil
+}
+
+// encodeKey: version, length of the owner as written and the owner, sealed key.
+func encodeKey(k Key) []byte {
+	owner := k.Owner.String()
+	b := make([]byte, 0, 1+2+len(owner)+len(k.Sealed))
+	b = append(b, valueVersion)
+	b = binary.AppendUvarint(b, uint64(len(owner)))
+	b = append(b, owner...)
+	return append(b, k.Sealed...)
+}
+
+func decodeKey(e kv.KV) (direct.Domain, Key, error) {
+	d, id, err := identOf(e.Key, prefixKey)
+	if err != nil {
+		return d, Key{}, err
+	}
+	if len(e.Value) < 1 || e.Value[0] != valueVersion {
+		return d, Key{}, fmt.Errorf("malformed value")
+	}
+	owner, sealed, err := cutOwner(e.Value[1:], d, id)
+	if err != nil {
+		return d, Key{}, err
+	}
+	return d, Key{CertSHA256: id.sha, Owner: owner, Sealed: sealed, key: id.owner}, nil
+}
+
+func identOf(key, prefix string) (direct.Domain, ident, error) {
+	d, rest, err := cutDomain(key, prefix)
+	if err != nil {
+		return d, ident{}, err
+	}
+	id, err := cutIdent(rest)
+	return d, id, err
+}
+
+// cutOwner reads a length and an owner and holds it against the key it
+// stands under.
+func cutOwner(b []byte, d direct.Domain, id ident) (direct.Owner, []byte, error) {
+	n, used := binary.Uvarint(b)
+	if used <= 0 || n > uint64(len(b)-used) {
+		return direct.Owner{}, nil, fmt.Errorf("malformed value")
+	}
+	end := used + int(n)
+	owner, err := direct.ParseOwner(string(b[used:end]))
+	switch {
+	case err != nil:
+		return owner, nil, err
+	case owner.Domain() != d || owner.Key() != id.owner:
+		return owner, nil, fmt.Errorf("owner %s does not belong here", owner)
+	}
+	return owner, b[end:len(b):len(b)], nil
+}
+
+func encodeRRset(set []Record) []byte {
+	values := make([]recordValue, len(set))
+	for i, r := range set {
+		values[i] = recordValue{r.TTL, r.Data}
+	}
+	return marshal(values)
+}
+
+func decodeRRset(e kv.KV) (direct.Domain, []Record, error) {
+	d, rest, err := cutDomain(e.Key, prefixRecord)
+	if err != nil {
+		return d, nil, err
+	}
+	typ, name, _ := strings.Cut(rest, "/")
+	var values []recordValue
+	if err := unmarshal(e.Value, &values); err != nil {
+		return d, nil, err
+	}
+	if len(values) == 0 {
+		return d, nil, fmt.Errorf("an RRset without a record")
+	}
+	set := make([]Record, len(values))
+	for i, v := range values {
+		set[i] = Record{Name: name, Type: typ, TTL: v.TTL, Data: v.Data}
+	}
+	return d, set, nil
+}
+
+func encodeAnchor(a Anchor) []byte {
+	return marshal(anchorValue{In: a.In, Out: a.Out, Added: a.Added, DER: a.DER})
+}
+
+func decodeAnchor(e kv.KV) (direct.Domain, Anchor, error) {
+	d, sha, err := cutDomain(e.Key, prefixAnchor)
+	if err != nil {
+		return d, Anchor{}, err
+	}
+	var v anchorValue
+	if err := unmarshal(e.Value, &v); err != nil {
+		return d, Anchor{}, err
+	}
+	if Fingerprint(v.DER) != sha {
+		return d, Anchor{}, fmt.Errorf("the anchor is not the one that was stored")
+	}
+	return d, Anchor{SHA256: sha, DER: v.DER, In: v.In, Out: v.Out, Added: v.Added}, nil
+}
+
+func decodeDomain(e kv.KV) (direct.Domain, time.Time, error) {
+	name := strings.TrimPrefix(e.Key, prefixDomain)
+	d, err := direct.ParseDomain(name)
+	if err != nil {
+		return d, time.Time{}, err
+	}
+	if d.String() != name {
+		return d, time.Time{}, fmt.Errorf("malformed key")
+	}
+	var v domainValue
+	err = unmarshal(e.Value, &v)
+	return d, v.Created, err
+}
+
+// unmarshal reads a value exactly as marshal writes it. Anything else, unknown
+// fields and repaired UTF-8 among it, would be lost with the next change.
+func unmarshal[T any](b []byte, v *T) error {
+	if err := json.Unmarshal(b, v); err != nil {
+		return err
+	}
+	if !bytes.Equal(marshal(*v), b) {
+		return fmt.Errorf("not as this version writes it")
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"directnode/internal/direct"
+	"directnode/store/kv"
+)
+
+// Tx is a change in the making: an overlay over the present generation. Its
+// methods see what was changed before them. A method that returns an error
+// has changed nothing, so that an import can pass over what is refused and go
+// on. A Tx belongs to the function that Update calls, and to one goroutine.
+type Tx struct {
+	base   *View
+	seal   *Sealer
+	at     time.Time
+	drafts map[direct.Domain]*draft
+	over   bool
+}
+
+func newTx(base *View, seal *Sealer, at time.Time) *Tx {
+	return &Tx{base: base, seal: seal, at: at.UTC().Truncate(time.Second), drafts: map[direct.Domain]*draft{}}
+}
+
+// draft is what a transaction makes of one domain.
+type draft struct {
+	was     *DomainData // before the transaction; nil if it was not there
+	removed bool        // and not added again
+	fresh   bool        // added in this transaction: nothing of was remains
+
+	data   DomainData // records and creation as changed so far; its other lists are not used
+	others bool       // records or anchors changed
+
+	certs   overlay[Certificate]
+	keys    overlay[Key]
+	anchors overlay[Anchor]
+
+	built *DomainData // Tx.Domain's answer, until the next change
+}
+
+// Base is the view that the transaction began with.
+func (tx *Tx) Base() *View { return tx.base }
+
+// Domains lists the domains by name, as changed so far.
+func (tx *Tx) Domains() []direct.Domain {
+	var list []direct.Domain
+	for _, d := range tx.base.domains {
+		if tx.drafts[d] == nil {
+			list = append(list, d)
+		}
+	}
+	for d, dr := range tx.drafts {
+		if !dr.removed {
+			list = append(list, d)
+		}
+	}
+	slices.SortFunc(list, func(a, b direct.Domain) int { return cmp.Compare(a.String(), b.String()) })
+	return list
+}
+
+// Has tells whether a domain is ours, as changed so far.
+func (tx *Tx) Has(d direct.Domain) bool {
+	if dr := tx.drafts[d]; dr != nil {
+		return !dr.removed
+	}
+	return tx.base.data[d] != nil
+}
+
+// Domain returns a domain's data as changed so far, nil if it is not ours. In
+// a large domain each call after a change costs a copy of its lists.
+func (tx *Tx) Domain(d direct.Domain) *DomainData {
+	dr := tx.drafts[d]
+	switch {
+	case dr == nil:
+		return tx.base.data[d]
+	case dr.removed:
+		return nil
+	}
+	return dr.build(tx.base.Rev + 1)
+}
+
+// Owned lists the certificates of an owner, as changed so far.
+func (tx *Tx) Owned(o direct.Owner) []Certificate {
+	dr := tx.drafts[o.Domain()]
+	switch {
+	case dr == nil:
+		return tx.base.Owned(o)
+	case dr.removed:
+		return nil
+	}
+	return dr.certs.owned(o.Key())
+}
+
+// Find lists the certificates with this fingerprint, as changed so far.
+func (tx *Tx) Find(sha string) []Certificate {
+	var found []Certificate
+	for _, d := range tx.Domains() {
+		if dr := tx.drafts[d]; dr != nil {
+			found = append(found, dr.certs.holders(sha)...)
+			continue
+		}
+		for _, c := range tx.base.data[d].Certificates {
+			if c.SHA256 == sha {
+				found = append(found, c)
+			}
+		}
+	}
+	return found
+}
+
+// edit returns the draft of a domain that is there, ready to be changed.
+func (tx *Tx) edit(d direct.Domain) (*draft, error) {
+	if tx.over {
+		return nil, ErrTxOver
+	}
+	if dr := tx.drafts[d]; dr != nil {
+		if dr.removed {
+			return nil, refuse("domain "+d.String(), ErrNotFound, "")
+		}
+		dr.built = nil
+		return dr, nil
+	}
+	was := tx.base.data[d]
+	if was == nil {
+		return nil, refuse("domain "+d.String(), ErrNotFound, "")
+	}
+	dr := &draft{was: was, data: *was}
+	dr.certs.base, dr.keys.base, dr.anchors.base = was.Certificates, was.Keys, was.Anchors
+	tx.drafts[d] = dr
+	return dr, nil
+}
+
+// build makes the domain's next data.
+func (dr *draft) build(generation int64) *DomainData {
+	if dr.built != nil {
+		return dr.built
+	}
+	dd := &DomainData{
+		Domain: dr.data.Domain, Created: dr.data.Created, Records: dr.data.Records,
+		Certificates: dr.certs.merged(), Keys: dr.keys.merged(), Anchors: dr.anchors.merged(),
+		generation: generation, others: dr.others || dr.anchors.count > 0,
+	}
+	if !dr.fresh {
+		dd.base = dr.was.generation
+		dd.touched = dr.touched()
+	}
+	dr.built = dd
+	return dd
+}
+
+// touched lists the owners whose certificates or keys changed.
+func (dr *draft) touched() []direct.Owner {
+	owners := map[string]direct.Owner{}
+	note := func(key string, o direct.Owner) {
+		if !o.IsZero() { // zero: put and removed again in one transaction
+			owners[key] = o
+		}
+	}
+	for _, id := range dr.certs.changed() {
+		was, _ := dr.certs.below(id)
+		is, _ := dr.certs.find(id)
+		note(id.owner, was.Owner)
+		note(id.owner, is.Owner)
+	}
+	for _, id := range dr.keys.changed() {
+		was, _ := dr.keys.below(id)
+		is, _ := dr.keys.find(id)
+		note(id.owner, was.Owner)
+		note(id.owner, is.Owner)
+	}
+	list := make([]direct.Owner, 0, len(owners))
+	for _, key := range slices.Sorted(maps.Keys(owners)) {
+		list = append(list, owners[key])
+	}
+	return list
+}
+
+// finish ends the transaction: the next view and the operations that lead to
+// it. No operations means that nothing changed.
+func (tx *Tx) finish() (*View, []kv.Op) {
+	tx.over = true
+	generation := tx.base.Rev + 1
+	data := maps.Clone(tx.base.data)
+	var ops []kv.Op
+	for d, dr := range tx.drafts {
+		changes := dr.ops()
+		if len(changes) == 0 {
+			continue
+		}
+		ops = append(ops, changes...)
+		if dr.removed {
+			delete(data, d)
+		} else {
+			data[d] = dr.build(generation)
+		}
+	}
+	slices.SortFunc(ops, func(a, b kv.Op) int { return cmp.Compare(a.Key, b.Key) })
+	return newView(generation, data), ops
+}
+
+// ops are the changes of the draft's entries.
+func (dr *draft) ops() []kv.Op {
+	if dr.removed || dr.fresh {
+		return dr.opsWhole()
+	}
+	d := dr.data.Domain
+	ops := diff(recordEntries(d, dr.was.Records), recordEntries(d, dr.data.Records))
+	ops = append(ops, overlayOps(&dr.certs, func(id ident) string { return certKey(d, id) }, encodeCertificate)...)
+	ops = append(ops, overlayOps(&dr.keys, func(id ident) string { return keyKey(d, id) }, encodeKey)...)
+	return append(ops, overlayOps(&dr.anchors, func(id ident) string { return anchorKey(d, id.sha) }, encodeAnchor)...)
+}
+
+// opsWhole compares all that was with all that is, for a domain that came or
+// went.
+func (dr *draft) opsWhole() []kv.Op {
+	var was, is map[string][]byte
+	if dr.was != nil {
+		was = entriesOf(dr.was)
+	}
+	if !dr.removed {
+		is = entriesOf(dr.build(0))
+		dr.built = nil // the real one gets its generation
+	}
+	return diff(was, is)
+}
+
+// diff lists what makes is out of was.
+func diff(was, is map[string][]byte) []kv.Op {
+	var ops []kv.Op
+	for key := range was {
+		if _, stays := is[key]; !stays {
+			ops = append(ops, kv.Op{Kind: kv.Delete, Key: key})
+		}
+	}
+	for key, value := range is {
+		if old, there := was[key]; !there || !bytes.Equal(old, value) {
+			ops = append(ops, kv.Op{Kind: kv.Put, Key: key, Value: value})
+		}
+	}
+	return ops
+}
+
+// overlayOps lists the changes of an overlay that change its stored form.
+func overlayOps[T item](o *overlay[T], key func(ident) string, encode func(T) []byte) []kv.Op {
+	var ops []kv.Op
+	for _, id := range o.changed() {
+		old, was := o.below(id)
+		v, is := o.find(id)
+		switch {
+		case was && !is:
+			ops = append(ops, kv.Op{Kind: kv.Delete, Key: key(id)})
+		case is:
+			if value := encode(v); !was || !bytes.Equal(encode(old), value) {
+				ops = append(ops, kv.Op{Kind: kv.Put, Key: key(id), Value: value})
+			}
+		}
+	}
+	return ops
+}

@@ -1,0 +1,261 @@
+package store
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"directnode/internal/direct"
+)
+
+// AddCertificate adds a certificate, or changes the publication flags of one
+// that is there, and tells whether anything was added. Of c it reads DER,
+// Owner, PublishDNS, PublishLDAP and Added (zero = now); the rest it finds
+// out itself.
+//
+// With a zero Owner the certificate goes to every owner that its
+// subjectAltName names and whose domain is ours (AS 1.4); there must be one.
+// With an Owner it goes to that one, even if the certificate does not name
+// it: so an importer takes what another publisher published as it stood. Such
+// a certificate has Bound false.
+//
+// Errors are *Refusal with ErrMalformed, ErrNoName, ErrForeign or ErrLimit,
+// and name the certificate.
+func (tx *Tx) AddCertificate(c Certificate) (added bool, err error) {
+	sha := Fingerprint(c.DER)
+	cert, err := x509.ParseCertificate(c.DER)
+	if err != nil {
+		return false, refuse(certName(sha, nil), ErrMalformed, "%v", err)
+	}
+	owners, err := tx.ownersFor(c.Owner, sha, cert)
+	if err != nil {
+		return false, err
+	}
+	if c.Added.IsZero() {
+		c.Added = tx.at
+	}
+	c.DER = bytes.Clone(c.DER) // the caller's may change
+	var puts []Certificate
+	for _, o := range owners {
+		next := Certificate{Owner: o, SHA256: sha, DER: c.DER, PublishDNS: c.PublishDNS, PublishLDAP: c.PublishLDAP,
+			Bound: Binds(cert, o), Added: c.Added.UTC().Truncate(time.Second), key: o.Key()}
+		if err := tx.checkRoom(next, certName(sha, cert)); err != nil {
+			return false, err
+		}
+		puts = append(puts, next)
+	}
+	for _, next := range puts {
+		fresh, err := tx.putCertificate(next)
+		if err != nil {
+			return false, err
+		}
+		added = added || fresh
+	}
+	return added, nil
+}
+
+// ownersFor decides who gets a certificate.
+func (tx *Tx) ownersFor(given direct.Owner, sha string, cert *x509.Certificate) ([]direct.Owner, error) {
+	if tx.over {
+		return nil, ErrTxOver
+	}
+	named := []direct.Owner{given}
+	if given.IsZero() {
+		var err error
+		if named, err = OwnersOf(cert); err != nil {
+			return nil, err
+		}
+	}
+	var ours []direct.Owner
+	for _, o := range named {
+		if tx.Has(o.Domain()) {
+			ours = append(ours, o)
+		}
+	}
+	if len(ours) == 0 {
+		return nil, refuse(certName(sha, cert), ErrForeign, "it is for %s: add the domain first", named[0])
+	}
+	return ours, nil
+}
+
+// checkRoom holds the owner's certificates, the new one among them, against
+// the limits.
+func (tx *Tx) checkRoom(next Certificate, name string) error {
+	count, size := 1, len(next.DER)
+	for _, c := range tx.Owned(next.Owner) {
+		if c.SHA256 != next.SHA256 {
+			count++
+			size += len(c.DER)
+		}
+	}
+	switch {
+	case count > maxCertsPerOwner:
+		return refuse(name, ErrLimit, "%s has %d certificates already, as many as one answer is to carry: remove old ones first", next.Owner, maxCertsPerOwner)
+	case size > maxOwnerBytes:
+		return refuse(name, ErrLimit, "the certificates of %s would have %d octets, at most %d fit one answer: remove old ones first", next.Owner, size, maxOwnerBytes)
+	}
+	return nil
+}
+
+// putCertificate stores next, or the flags of next if it is there.
+func (tx *Tx) putCertificate(next Certificate) (fresh bool, err error) {
+	dr, err := tx.edit(next.Owner.Domain())
+	if err != nil {
+		return false, err
+	}
+	old, there := dr.certs.find(next.ident())
+	if !there {
+		dr.certs.put(next)
+		return true, nil
+	}
+	if old.PublishDNS != next.PublishDNS || old.PublishLDAP != next.PublishLDAP {
+		old.PublishDNS, old.PublishLDAP = next.PublishDNS, next.PublishLDAP
+		dr.certs.put(old)
+	}
+	return false, nil
+}
+
+// SetPublish sets how a certificate is published, for all its owners. With
+// both false it is kept, and its key still opens old mail, but nobody finds
+// it any more.
+func (tx *Tx) SetPublish(sha string, dns, ldap bool) error {
+	return tx.eachHolder(sha, func(dr *draft, c Certificate) {
+		c.PublishDNS, c.PublishLDAP = dns, ldap
+		dr.certs.put(c)
+	})
+}
+
+// RemoveCertificate removes a certificate from all its owners, with its
+// private key: mail that was encrypted for it can no longer be opened here.
+func (tx *Tx) RemoveCertificate(sha string) error {
+	return tx.eachHolder(sha, func(dr *draft, c Certificate) {
+		dr.certs.remove(c.ident())
+		if _, has := dr.keys.find(c.ident()); has {
+			dr.keys.remove(c.ident())
+		}
+	})
+}
+
+// eachHolder runs change for every owner of the certificate, or says that
+// there is none.
+func (tx *Tx) eachHolder(sha string, change func(*draft, Certificate)) error {
+	holders := tx.Find(sha)
+	if len(holders) == 0 {
+		return refuse(certName(sha, nil), ErrNotFound, "")
+	}
+	for _, c := range holders {
+		dr, err := tx.edit(c.Owner.Domain())
+		if err != nil {
+			return err
+		}
+		change(dr, c)
+	}
+	return nil
+}
+
+// PutKey stores the private key of a certificate that is there, sealed. With
+// a zero owner the key goes to every owner of the certificate. A key that is
+// there already is left as it is: there is only one that fits.
+//
+// Errors are *Refusal with ErrNotFound, ErrKeyMismatch, ErrMalformed (a key
+// that cannot leave its device), ErrLimit or ErrNoMasterKey.
+func (tx *Tx) PutKey(certSHA string, owner direct.Owner, key crypto.Signer) error {
+	holders, err := tx.holdersOf(certSHA, owner)
+	if err != nil {
+		return err
+	}
+	if tx.seal == nil {
+		return refuse("the key of "+certName(certSHA, nil), ErrNoMasterKey, "")
+	}
+	cert, err := x509.ParseCertificate(holders[0].DER)
+	if err != nil {
+		return refuse(certName(certSHA, nil), ErrMalformed, "%v", err)
+	}
+	sealed, err := tx.seal.seal(cert, certSHA, key)
+	if err != nil {
+		return err
+	}
+	for _, c := range holders {
+		dr, err := tx.edit(c.Owner.Domain())
+		if err != nil {
+			return err
+		}
+		if c.HasKey {
+			continue
+		}
+		dr.keys.put(Key{CertSHA256: certSHA, Owner: c.Owner, Sealed: sealed, key: c.ident().owner})
+		c.HasKey = true
+		dr.certs.put(c)
+	}
+	return nil
+}
+
+// holdersOf finds the certificate of one owner, or of all if owner is zero.
+func (tx *Tx) holdersOf(sha string, owner direct.Owner) ([]Certificate, error) {
+	if tx.over {
+		return nil, ErrTxOver
+	}
+	var holders []Certificate
+	if owner.IsZero() {
+		holders = tx.Find(sha)
+	} else {
+		for _, c := range tx.Owned(owner) {
+			if c.SHA256 == sha {
+				holders = append(holders, c)
+			}
+		}
+	}
+	if len(holders) == 0 {
+		return nil, refuse(certName(sha, nil), ErrNotFound, "a key is stored with its certificate: add the certificate of %s first", owner)
+	}
+	return holders, nil
+}
+
+// AddAnchor makes a certificate a trust anchor of a domain, for certificates
+// of senders (in), of recipients (out) or both, or changes these flags. Any
+// certificate may be an anchor (AS 4.2.3): a root, an intermediate, a leaf.
+func (tx *Tx) AddAnchor(d direct.Domain, der []byte, in, out bool) (added bool, err error) {
+	dr, err := tx.edit(d)
+	if err != nil {
+		return false, err
+	}
+	sha := Fingerprint(der)
+	if len(der) > maxAnchorDER {
+		return false, refuse(certName(sha, nil), ErrLimit, "an anchor of %d octets, at most %d", len(der), maxAnchorDER)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return false, refuse(certName(sha, nil), ErrMalformed, "an anchor is one certificate: %v", err)
+	}
+	if !in && !out {
+		return false, refuse(certName(sha, cert), ErrInvalid, "an anchor is for incoming mail, for outgoing mail or for both; to end its use, remove it")
+	}
+	old, there := dr.anchors.find(ident{sha: sha})
+	switch {
+	case there && old.In == in && old.Out == out:
+		return false, nil
+	case !there && len(dr.anchors.base)+dr.anchors.count >= maxAnchors:
+		return false, refuse(certName(sha, cert), ErrLimit, "domain %s has %d anchors already", d, maxAnchors)
+	}
+	next := Anchor{SHA256: sha, DER: bytes.Clone(der), In: in, Out: out, Added: tx.at}
+	if there {
+		next.Added = old.Added
+	}
+	dr.anchors.put(next)
+	return !there, nil
+}
+
+// RemoveAnchor ends a domain's trust in an anchor.
+func (tx *Tx) RemoveAnchor(d direct.Domain, sha string) error {
+	dr, err := tx.edit(d)
+	if err != nil {
+		return err
+	}
+	if _, there := dr.anchors.find(ident{sha: sha}); !there {
+		return refuse(fmt.Sprintf("anchor %.16s… of %s", sha, d), ErrNotFound, "")
+	}
+	dr.anchors.remove(ident{sha: sha})
+	return nil
+}
