@@ -146,7 +146,7 @@ func (q *Queue) checkFiles(report reporter) {
 				report("", "spool: temporary file %s", id)
 			}
 		default:
-			if _, ok := q.sizeOf(id); !ok && !q.held(id) && q.exists(id) {
+			if q.orphan(id) && q.orphan(id) {
 				report(id, "a file without a row")
 			}
 		}
@@ -166,7 +166,16 @@ func (q *Queue) checkFiles(report reporter) {
 	}
 }
 
-func (q *Queue) exists(id string) bool {
+// orphan reports whether a file has no row and nobody who is at work on it.
+// One answer may be wrong, when the work begins between the questions; two
+// cannot be, because an ID is never used again.
+func (q *Queue) orphan(id string) bool {
+	if q.held(id) {
+		return false
+	}
+	if _, ok := q.sizeOf(id); ok {
+		return false
+	}
 	_, err := q.fsys.Stat(q.path(id))
 	return err == nil
 }

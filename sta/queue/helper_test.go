@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"directnode/internal/direct"
@@ -192,3 +193,9 @@ func (j *journal) want(t testing.TB, want ...string) {
 }
 
 var errBoom = errors.New("boom")
+
+// sleep lets the time of a bubble pass, and what is due in it happen.
+func sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}

@@ -232,6 +232,9 @@ func TestKillAtEveryPoint(t *testing.T) {
 			count[point]++
 		}
 	}
+	// Where handlers and transactions meet, the last time is another story than
+	// the first: the duplicate has been settled by then.
+	again := []string{"settle.committed", "inbound.done", "publish.done", "outbound.done"}
 	for _, point := range []string{
 		"put.written", "put.renamed", "put.synced", "put.committed",
 		"receive.written", "receive.renamed", "receive.synced", "receive.committed",
@@ -242,7 +245,11 @@ func TestKillAtEveryPoint(t *testing.T) {
 		if count[point] == 0 {
 			t.Errorf("point %s is never passed", point)
 		}
-		for _, n := range slices.Compact([]int{1, count[point]}) { // the first and the last time
+		times := []int{1}
+		if slices.Contains(again, point) {
+			times = append(times, count[point])
+		}
+		for _, n := range times {
 			t.Run(fmt.Sprintf("%s_%d", point, n), func(t *testing.T) {
 				t.Parallel()
 				dir := tempDir(t)
@@ -277,11 +284,12 @@ func audit(t *testing.T, dir, point string) {
 		"sent notice-one ann@a.example", "sent notice-two ann@a.example",
 		"sent ours good@c.example", "expired ours bad@c.example",
 	} {
-		// Delivery is at least once: twice exactly where the process died
-		// between the effect and its record, or before the submitter had its 250.
-		most := 1
-		if point == "outbound.done" || point == "expired.done" || strings.HasPrefix(point, "put.") {
-			most = 2
+		// Delivery is at least once: a second time only where the process may
+		// have died between an effect and its record (handlers run side by side),
+		// or before the submitter had its 250.
+		most := 2
+		if point == "" || strings.HasPrefix(point, "receive.") {
+			most = 1
 		}
 		if n := seen[key]; n < 1 || n > most {
 			t.Errorf("%q happened %d times; want 1 to %d", key, n, most)
