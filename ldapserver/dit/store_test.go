@@ -109,7 +109,7 @@ func TestOneChangeInALargeDomainCostsOneChange(t *testing.T) {
 		}
 		return o
 	}
-	const n = 20000
+	const n = 3000
 	first, err := s.Update(ctx, func(tx *store.Tx) error {
 		if err := tx.AddDomain(name, nil); err != nil {
 			return err
