@@ -44,6 +44,9 @@ type Options struct {
 	TLSConfig *tls.Config // roots and such; nil for the system's
 	Timeouts  Timeouts
 	Log       *slog.Logger // one line per server tried; nil: no log
+
+	// Dial connects to a host:port, by a proxy for example; nil: directly.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Client delivers mail. It has no state between calls and may be used by
@@ -59,6 +62,9 @@ func New(o Options) *Client {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Timeouts = o.Timeouts.withDefaults()
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
 	return &Client{o}
 }
 

@@ -5,13 +5,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"directnode/internal/direct"
@@ -26,10 +27,9 @@ import (
 //	R: text   send text as it stands     DATA       read up to the end of a message
 //	TLS       handshake as server        HANG       do nothing until the client leaves
 //	FLOOD: l  send line l for ever       CLOSE      close
-//	STALL     do nothing for a while     MARK       note the connection
+//	STALL: d  do nothing for d           MARK       note the connection
 type fake struct {
-	addr string
-	tls  *tls.Config
+	tls *tls.Config
 
 	mu      sync.Mutex
 	scripts [][]string // guarded by mu
@@ -37,39 +37,81 @@ type fake struct {
 	errs    []string   // guarded by mu
 }
 
-func newFake(t testing.TB, ip string, port int, scripts ...[]string) *fake {
+func newFake(cfg *tls.Config, scripts ...[]string) *fake { return &fake{tls: cfg, scripts: scripts} }
+
+// script is the one of the next connection.
+func (f *fake) script() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	script := f.scripts[0]
+	if len(f.scripts) > 1 {
+		f.scripts = f.scripts[1:]
+	}
+	return script
+}
+
+// listen makes the fake reachable by a socket, until the test ends.
+func (f *fake) listen(t *testing.T) (addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(port)))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{addr: l.Addr().String(), scripts: scripts, tls: fakeTLS(t)}
 	var open sync.WaitGroup
-	open.Add(1)
-	go func() {
-		defer open.Done()
+	open.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			f.mu.Lock()
-			script := f.scripts[0]
-			if len(f.scripts) > 1 {
-				f.scripts = f.scripts[1:]
-			}
-			f.mu.Unlock()
-			open.Go(func() { f.run(c, script) })
+			open.Go(func() { f.run(c, f.script()) })
 		}
-	}()
+	})
 	t.Cleanup(func() {
 		l.Close()
 		open.Wait()
-		if errs := f.problems(); len(errs) > 0 {
-			t.Errorf("the server saw: %q", errs)
-		}
+		f.verify(t)
 	})
-	return f
+	return l.Addr().String()
+}
+
+// verify reports what the fake did not expect.
+func (f *fake) verify(t *testing.T) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.errs) > 0 {
+		t.Errorf("the server saw: %q", f.errs)
+	}
+}
+
+// world is the reachable world: address → server. At other addresses nobody
+// listens. Its connections are pipes, so that tests run in fake time.
+type world map[string]*fake
+
+func (w world) dial(_ context.Context, _, addr string) (net.Conn, error) {
+	f := w[addr]
+	if f == nil {
+		return nil, errors.New("connection refused")
+	}
+	ours, theirs := net.Pipe()
+	go f.run(theirs, f.script())
+	return ours, nil
+}
+
+// mxAddr is the address that most tests have their only server at.
+const mxAddr = "192.0.2.1:25"
+
+// submit has a client hand a message to a fake in fake time, with the time-outs
+// of RFC 5321.
+func submit(t *testing.T, f *fake, o smtpclient.Options, from direct.Address, to []direct.Address, open func() (io.ReadCloser, error)) (errs []error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		o.Dial = world{mxAddr: f}.dial
+		errs = smtpclient.New(o).Submit(t.Context(), mxAddr, from, to, open)
+	})
+	f.verify(t)
+	return errs
 }
 
 func fakeTLS(t testing.TB) *tls.Config {
@@ -89,12 +131,6 @@ func (f *fake) log() []string {
 	return append([]string(nil), f.seen...)
 }
 
-func (f *fake) problems() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.errs
-}
-
 func (f *fake) complain(s string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,7 +139,6 @@ func (f *fake) complain(s string) {
 
 func (f *fake) run(c net.Conn, script []string) {
 	defer func() { c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	r := bufio.NewReader(c)
 	for _, step := range script {
 		kind, text, _ := strings.Cut(step, ": ")
@@ -138,7 +173,11 @@ func (f *fake) run(c net.Conn, script []string) {
 		case "HANG":
 			_, _ = io.Copy(io.Discard, r)
 		case "STALL":
-			time.Sleep(300 * time.Millisecond)
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				f.complain(err.Error())
+			}
+			time.Sleep(d)
 		case "CLOSE":
 			return
 		}
@@ -220,10 +259,4 @@ func addrs(t testing.TB, list ...string) []direct.Address {
 
 func body(s string) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(s)), nil }
-}
-
-// quick are time-outs for servers that hang on purpose.
-func quick() smtpclient.Timeouts {
-	d := 150 * time.Millisecond
-	return smtpclient.Timeouts{Connect: 2 * time.Second, Greeting: d, Command: d, DataInit: d, Block: d, Final: d, Total: 5 * time.Second}
 }

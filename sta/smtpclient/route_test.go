@@ -1,7 +1,6 @@
 package smtpclient_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,35 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"directnode/internal/direct"
 	"directnode/sta/smtpclient"
 )
-
-// freePort finds a port that is free on all the addresses.
-func freePort(t *testing.T, ips ...string) int {
-	t.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", ips[0]+":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if !slices.ContainsFunc(ips, func(ip string) bool {
-			l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", ip, port))
-			if err == nil {
-				l.Close()
-			}
-			return err != nil
-		}) {
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
 
 func mx(list ...any) []*net.MX {
 	var out []*net.MX
@@ -48,14 +24,13 @@ func mx(list ...any) []*net.MX {
 }
 
 func TestServersAreTriedInTheOrderOfTheirPreference(t *testing.T) {
-	t.Parallel()
-	takes := plain("W: MAIL", "S: 250", "W: RCPT", "S: 250", "W: DATA", "S: 354", "DATA", "S: 250", "HANG")
+	takes := plain("W: MAIL", "S: 250", "W: RCPT", "S: 250", "W: DATA", "S: 354", "DATA", "S: 250", "CLOSE")
 	busy := []string{"S: 421 busy", "CLOSE"}
 	refuses := plain("W: MAIL", "S: 250", "W: RCPT", "S: 550 no", "W: RSET", "S: 250", "W: QUIT", "S: 221")
 	later := plain("W: MAIL", "S: 451 later", "W: QUIT", "S: 221")
 	const d = "b.direct.test"
 	failure := errors.New("SERVFAIL")
-	one, two, three := "127.0.0.1", "127.0.0.2", "127.0.0.3"
+	one, two, three := "192.0.2.1", "192.0.2.2", "192.0.2.3"
 	for _, tc := range []struct {
 		name    string
 		servers map[string][]string // address → script
@@ -84,20 +59,23 @@ func TestServersAreTriedInTheOrderOfTheirPreference(t *testing.T) {
 		{"too many", nil, zone{mx: map[string][]*net.MX{d: many(50)}}, "permanent lookup", nil, "h0 h1 h2 h3 h4 h5 h6 h7 h8 h9"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			port := freePort(t, one, two, three)
-			fakes := map[string]*fake{}
+			servers := world{}
 			for ip, script := range tc.servers {
-				fakes[ip] = newFake(t, ip, port, append([]string{"MARK"}, script...))
+				servers[ip+":25"] = newFake(nil, append([]string{"MARK"}, script...))
 			}
 			z := tc.zone
-			c := smtpclient.New(smtpclient.Options{Lookup: &z, Port: uint16(port), Self: []string{"me.a.direct.test"}, Timeouts: quick()})
-			errs := c.Deliver(t.Context(), direct.Address{}, addrs(t, "bob@"+d), body("x"))
+			var errs []error
+			synctest.Test(t, func(t *testing.T) {
+				c := smtpclient.New(smtpclient.Options{Lookup: &z, Self: []string{"me.a.direct.test"}, Dial: servers.dial})
+				errs = c.Deliver(t.Context(), direct.Address{}, addrs(t, "bob@"+d), body("x"))
+			})
 			if got := kinds(t, errs); got != tc.want {
 				t.Errorf("got %s (%v), want %s", got, errs, tc.want)
 			}
 			var tried []string
 			for _, ip := range []string{one, two, three} {
-				if f := fakes[ip]; f != nil && len(f.log()) > 0 {
+				if f := servers[ip+":25"]; f != nil && len(f.log()) > 0 {
+					f.verify(t)
 					tried = append(tried, ip)
 				}
 			}
@@ -120,7 +98,6 @@ func many(n int) []*net.MX {
 }
 
 func TestEqualPreferencesShareTheLoad(t *testing.T) {
-	t.Parallel()
 	first := map[string]int{}
 	for range 100 {
 		z := zone{mx: map[string][]*net.MX{"b.direct.test": mx(10, "m1.", 10, "m2.")}}
@@ -133,33 +110,40 @@ func TestEqualPreferencesShareTheLoad(t *testing.T) {
 }
 
 func TestDomainsAreDeliveredApart(t *testing.T) {
-	t.Parallel()
-	port := freePort(t, "127.0.0.1", "127.0.0.2")
-	b := newFake(t, "127.0.0.1", port, plain("W: MAIL", "S: 250", "W: RCPT TO:<bob@b.", "S: 250", "W: RCPT TO:<eve@b.", "S: 250", "W: DATA", "S: 354", "DATA", "S: 250", "HANG"))
-	newFake(t, "127.0.0.2", port, []string{"S: 421 busy", "CLOSE"})
-	z := &zone{addrs: map[string][]netip.Addr{"b.direct.test": at("127.0.0.1"), "c.direct.test": at("127.0.0.2")}}
-	c := smtpclient.New(smtpclient.Options{Lookup: z, Port: uint16(port), Timeouts: quick()})
-	errs := c.Deliver(t.Context(), direct.Address{}, addrs(t, "bob@b.direct.test", "cyd@c.direct.test", "eve@B.direct.test", "dan@d.direct.test"), body("x"))
-	if got, want := kinds(t, errs), "<nil>, temporary greeting, <nil>, permanent lookup"; got != want {
-		t.Errorf("got %s (%v), want %s", got, errs, want)
-	}
-	if n := len(b.log()); n != 6 {
+	b := newFake(nil, plain("W: MAIL", "S: 250", "W: RCPT TO:<bob@b.", "S: 250", "W: RCPT TO:<eve@b.", "S: 250", "W: DATA", "S: 354", "DATA", "S: 250", "W: QUIT", "S: 221"))
+	servers := world{"192.0.2.1:2525": b, "192.0.2.2:2525": newFake(nil, []string{"S: 421 busy", "CLOSE"})}
+	z := &zone{addrs: map[string][]netip.Addr{"b.direct.test": at("192.0.2.1"), "c.direct.test": at("192.0.2.2")}}
+	synctest.Test(t, func(t *testing.T) {
+		c := smtpclient.New(smtpclient.Options{Lookup: z, Port: 2525, Dial: servers.dial})
+		errs := c.Deliver(t.Context(), direct.Address{}, addrs(t, "bob@b.direct.test", "cyd@c.direct.test", "eve@B.direct.test", "dan@d.direct.test"), body("x"))
+		if got, want := kinds(t, errs), "<nil>, temporary greeting, <nil>, permanent lookup"; got != want {
+			t.Errorf("got %s (%v), want %s", got, errs, want)
+		}
+	})
+	b.verify(t)
+	if n := len(b.log()); n != 7 {
 		t.Errorf("the server saw %q", b.log())
 	}
 }
 
 func TestTotalBudgetHoldsForAllHosts(t *testing.T) {
-	t.Parallel()
-	ips := []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"}
-	port := freePort(t, ips...)
+	servers := world{}
+	ips := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}
 	for _, ip := range ips {
-		newFake(t, ip, port, []string{"HANG"})
+		servers[ip+":25"] = newFake(nil, []string{"HANG"})
 	}
 	z := &zone{addrs: map[string][]netip.Addr{"b.direct.test": at(ips...)}}
-	c := smtpclient.New(smtpclient.Options{Lookup: z, Port: uint16(port), Timeouts: smtpclient.Timeouts{Total: 200 * time.Millisecond}})
-	start := time.Now()
-	errs := c.Deliver(context.Background(), direct.Address{}, addrs(t, "bob@b.direct.test"), body("x"))
-	if got := kinds(t, errs); got != "temporary greeting" || time.Since(start) > 3*time.Second {
-		t.Errorf("%s after %v", got, time.Since(start))
+	for total, want := range map[time.Duration]time.Duration{
+		0:               15 * time.Minute, // three greetings at five minutes
+		7 * time.Minute: 7 * time.Minute,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := smtpclient.New(smtpclient.Options{Lookup: z, Dial: servers.dial, Timeouts: smtpclient.Timeouts{Total: total}})
+			start := time.Now()
+			errs := c.Deliver(t.Context(), direct.Address{}, addrs(t, "bob@b.direct.test"), body("x"))
+			if got := kinds(t, errs); got != "temporary greeting" || time.Since(start) != want {
+				t.Errorf("%s after %v, want %v", got, time.Since(start), want)
+			}
+		})
 	}
 }

@@ -34,8 +34,9 @@ var (
 // open connects, waits for the greeting, says EHLO and, as far as mode wants
 // it, changes to TLS.
 func (c *Client) open(ctx context.Context, host, addr string, mode TLSMode) (*session, *Error) {
-	d := net.Dialer{Timeout: c.o.Timeouts.Connect}
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	patience, done := context.WithTimeout(ctx, c.o.Timeouts.Connect)
+	defer done()
+	conn, err := c.o.Dial(patience, "tcp", addr)
 	if err != nil {
 		return nil, &Error{host, StepConnect, err}
 	}

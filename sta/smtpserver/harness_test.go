@@ -239,7 +239,7 @@ func inData(then ...string) []string { return append(addressed("C: DATA", "S: 35
 
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for range 200 {
+	for range 1000 {
 		if cond() {
 			return
 		}
