@@ -401,7 +401,7 @@ func TestAMillionSpoiledPackets(t *testing.T) {
 			}
 		}
 	}
-	const packets, checked, budget = 1_000_000, 20, 4 * time.Second
+	const packets, checked, budget = 1_000_000, 20, 2 * time.Second
 	r := rand.New(rand.NewPCG(1, 2))
 	var responder dnsserver.Responder
 	buf := make([]byte, 0, 65535)
@@ -427,7 +427,7 @@ func TestAMillionSpoiledPackets(t *testing.T) {
 		}
 	}
 	t.Logf("%d packets, %d answered", n, answered)
-	if n < packets/10 || answered < n/10 {
+	if n < packets/100 || answered < n/10 {
 		t.Errorf("only %d packets in %s, %d answered", n, budget, answered)
 	}
 }

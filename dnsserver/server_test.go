@@ -134,8 +134,8 @@ func TestManyClientsAtOnce(t *testing.T) {
 // TestAnswersLeaveFromTheAddressAsked: a socket on all addresses must not let
 // the kernel choose another one (RFC 2181 §4).
 func TestAnswersLeaveFromTheAddressAsked(t *testing.T) {
-	for _, c := range []struct{ bind, ask string }{{"0.0.0.0", "127.0.0.2"}, {"::", "127.0.0.3"}, {"::", "::1"}} {
-		u, err := net.ListenPacket("udp", net.JoinHostPort(c.bind, "0"))
+	for _, c := range []struct{ network, bind, ask string }{{"udp4", "0.0.0.0", "127.0.0.2"}, {"udp", "0.0.0.0", "127.0.0.2"}, {"udp", "::", "127.0.0.3"}, {"udp", "::", "::1"}, {"udp6", "::1", "::1"}} {
+		u, err := net.ListenPacket(c.network, net.JoinHostPort(c.bind, "0"))
 		if err != nil {
 			t.Logf("SKIP %s: %v", c.bind, err)
 			continue
@@ -160,6 +160,28 @@ func TestAnswersLeaveFromTheAddressAsked(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// plain hides that a socket is one of the system's.
+type plain struct{ net.PacketConn }
+
+func TestAnyPacketConnIsServed(t *testing.T) {
+	u, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- dnsserver.New(fixed(newSet(t)), dnsserver.Options{}).Serve(ctx, plain{u}, nil) }()
+	m := new(dns.Msg)
+	m.SetQuestion("direct.example.org.", dns.TypeSOA)
+	if r, _, err := (&dns.Client{}).Exchange(m, u.LocalAddr().String()); err != nil || len(r.Answer) != 1 {
+		t.Errorf("%v, %v", r, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

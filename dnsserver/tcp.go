@@ -68,9 +68,7 @@ func (s *Server) serveConn(ctx context.Context, cn *conn) error {
 			// The clock runs until the next query is there whole: octets that
 			// trickle in do not set it back. The loop looks at ctx afterwards,
 			// for this may overwrite the deadline of a cancellation.
-			at := time.Now()
-			cn.since.Store(at.UnixNano())
-			if err := cn.SetReadDeadline(at.Add(s.limits.Idle)); err != nil {
+			if err := cn.SetReadDeadline(time.Now().Add(s.limits.Idle)); err != nil {
 				return err
 			}
 		}
@@ -148,7 +146,9 @@ func (x *exchange) flush() error {
 	if len(x.out) == 0 {
 		return nil
 	}
-	if err := x.conn.SetWriteDeadline(time.Now().Add(x.server.limits.Write)); err != nil {
+	at := time.Now()
+	x.conn.since.Store(at.UnixNano())
+	if err := x.conn.SetWriteDeadline(at.Add(x.server.limits.Write)); err != nil {
 		return err
 	}
 	if _, err := x.conn.Write(x.out); err != nil {

@@ -2,8 +2,15 @@ package zones_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"slices"
 	"strings"
@@ -144,6 +151,32 @@ func TestKeyTagIsThatOfTheKeyAsDNSKEY(t *testing.T) {
 	// RFC 4398 §2.1: what DNSSEC cannot express has algorithm 0 and tag 0.
 	if odd := rdatas(z.Lookup(wire(t, "odd.direct.example.org."), dns.TypeCERT).RRset)[0]; !bytes.Equal(odd[:5], []byte{0, 1, 0, 0, 0}) {
 		t.Errorf("a certificate without a readable key has %x in front", odd[:5])
+	}
+}
+
+func TestEveryKindOfKeyHasItsAlgorithm(t *testing.T) {
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for curve, want := range map[elliptic.Curve]byte{elliptic.P256(): 13, elliptic.P384(): 14, elliptic.P521(): 0, nil: 15} {
+		var key crypto.Signer = ed
+		if curve != nil {
+			if key, err = ecdsa.GenerateKey(curve, rand.Reader); err != nil {
+				t.Fatal(err)
+			}
+		}
+		template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := build(t, 7, data(t, "direct.example.org", "", cert(t, "bob@direct.example.org", der)))
+		got := rdatas(s.Zone(domain(t, "direct.example.org")).Lookup(wire(t, "bob.direct.example.org."), dns.TypeCERT).RRset)[0]
+		tag := uint16(got[2])<<8 | uint16(got[3])
+		if got[4] != want || want == 0 && tag != 0 {
+			t.Errorf("%v: algorithm %d, tag %d; want algorithm %d", curve, got[4], tag, want)
+		}
 	}
 }
 

@@ -151,3 +151,55 @@ func TestAChangeSharesTheOtherNames(t *testing.T) {
 		t.Errorf("bob is at %s, serial %d", n.Name(), second.Zone(d).Serial())
 	}
 }
+
+// BenchmarkBuild builds 100,000 certificates from nothing.
+func BenchmarkBuild(b *testing.B) {
+	der := testpki.New(b).Root("Root").DER
+	d := data(b, "bench.example", "")
+	for i := range 100_000 {
+		d.Certificates = append(d.Certificates, cert(b, fmt.Sprintf("u%07d@bench.example", i), der))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := zones.BuildData(1, d); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkChange adds one certificate to a zone of 20,000.
+func BenchmarkChange(b *testing.B) {
+	der := testpki.New(b).Root("Root").DER
+	d := domain(b, "bench.example")
+	s := openStore(b)
+	add := func(tx *store.Tx, i int) {
+		if _, err := tx.AddCertificate(store.Certificate{Owner: owner(b, fmt.Sprintf("u%07d@bench.example", i)), DER: der, PublishDNS: true}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	v, err := s.Update(b.Context(), func(tx *store.Tx) error {
+		if err := tx.AddDomain(d, parse(b, minimum, "bench.example").Records); err != nil {
+			return err
+		}
+		for i := range 20_000 {
+			add(tx, i)
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	set, err := zones.Build(v, zones.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if v, err = s.Update(b.Context(), func(tx *store.Tx) error { add(tx, 20_000); return nil }); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := set.Update(v); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
