@@ -53,7 +53,7 @@ SIGTERM and SIGINT drain and end it; SIGHUP reads the TLS certificate again.`,
 			case man != "":
 				return doc.GenManTree(cmd, manHeader(), man)
 			case makeKey != "":
-				if err := store.CreateMasterKey(makeKey); err != nil {
+				if _, err := store.CreateMasterKey(makeKey); err != nil {
 					return configError(err)
 				}
 				return nil

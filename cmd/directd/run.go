@@ -32,7 +32,6 @@ import (
 	"directnode/sta/track"
 	"directnode/store"
 	"directnode/store/kv/bolt"
-	"directnode/zones"
 )
 
 // serve runs the node until ctx ends and everything has drained.
@@ -113,11 +112,10 @@ func (n *node) openStore(ctx context.Context) error {
 	sealer := store.NewSealer(key)
 	n.publisher = &publisher{
 		sealer: sealer,
-		zones:  zones.Options{Hostname: n.cfg.Node.Hostname},
-		dit:    dit.Options{Anonymous: n.cfg.LDAP.Anonymous},
+		dit:    dit.Options{Anonymous: n.cfg.LDAP.Anonymous, StartTLS: n.tls.config() != nil},
 		log:    n.log,
 	}
-	n.store, err = store.Open(ctx, db, store.Options{Sealer: sealer, Prepare: n.publisher.prepare, Log: n.log})
+	n.store, err = store.Open(ctx, db, store.Options{Seal: sealer, Prepare: n.publisher.prepare, Log: n.log})
 	if err != nil {
 		return storeError(fmt.Errorf("%s: %w", path, err))
 	}
@@ -158,7 +156,7 @@ func (n *node) firstKey(path string) error {
 	if _, err := os.Stat(filepath.Join(n.cfg.DataDir, "store.db")); err == nil {
 		return configError(fmt.Errorf("%s: %s is missing and the store's private keys are sealed under it; put it back from your copy", n.cfg.At("keys.master_key_file"), path))
 	}
-	if err := store.CreateMasterKey(path); err != nil {
+	if _, err := store.CreateMasterKey(path); err != nil {
 		return configError(fmt.Errorf("%s: %w", n.cfg.At("keys.master_key_file"), err))
 	}
 	n.log.Info("made a master key; keep a copy of it elsewhere", "path", path)
@@ -212,7 +210,7 @@ func (n *node) wire(context.Context) error {
 		n.publisher.agentKeys, finder{n.resolver}, n.queue, n.box, story{n.track})
 	n.client = smtpclient.New(smtpclient.Options{Hostname: n.cfg.Node.Hostname, Port: uint16(n.cfg.Delivery.Port), Lookup: n.resolver, Log: n.log})
 	n.admin = admin.New(n.store, mailOrders{n.track, n.queue}, admin.Options{
-		Hostname: n.cfg.Node.Hostname, Listen: n.publicAddresses(), LDAPPort: n.ldapPort(), Version: version(), Started: n.started,
+		Hostname: n.cfg.Node.Hostname, Listen: n.publicAddresses(), LDAPPort: n.ldapPort(), Version: version(), Started: n.started.UTC(),
 		Discover: discover(n.resolver, n.publisher.agentKeys, policy), Log: n.log,
 	})
 	return nil
@@ -273,11 +271,11 @@ func (n *node) run(ctx context.Context) error {
 		return configError(err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	dns := dnsserver.New(n.publisher.zoneSet, dnsserver.Options{UDPCert: n.cfg.DNS.UDPCert, Exempt: exempt, Log: n.log})
+	dns := dnsserver.New(n.publisher.zoneSet, dnsserver.Options{UDPCert: n.cfg.DNS.UDPCert, Limits: dnsserver.Limits{Exempt: exempt}, Log: n.log})
 	for _, l := range n.listeners.dns {
 		g.Go(func() error { return dns.Serve(ctx, l.udp, l.tcp) })
 	}
-	ldap := ldapserver.New(n.publisher.ldapTree, ldapserver.Options{Exempt: exempt, Log: n.log})
+	ldap := ldapserver.New(n.publisher.ldapTree, ldapserver.Options{TLS: n.tls.config(), Exempt: exempt, Log: n.log})
 	for _, l := range n.listeners.ldap {
 		g.Go(func() error { return ldap.Serve(ctx, l) })
 	}

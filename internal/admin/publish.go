@@ -75,13 +75,14 @@ func (s *Service) ImportLDIF(ctx context.Context, req ImportRequest) (ImportResu
 		return ImportResult{}, &Error{"DN-LDIF-001", CodeUsage, "nothing was imported", fmt.Sprintf("%d files", len(req.Files)), "give one LDIF file"}
 	}
 	f := req.Files[0]
-	entries, problems, err := dit.ParseLDIF(bytes.NewReader(f.Data), f.Name)
-	if err != nil {
+	entries, err := dit.ParseLDIF(bytes.NewReader(f.Data), f.Name)
+	var problems dit.LDIFProblems
+	if err != nil && !errors.As(err, &problems) {
 		return ImportResult{}, &Error{"DN-LDIF-002", CodeFailed, "nothing was imported", err.Error(), "correct the line and import the file again"}
 	}
 	res := ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}
 	for _, p := range problems {
-		res.refuse(ImportItem{File: f.Name, Kind: "entry"}, p.Error())
+		res.refuse(ImportItem{File: fmt.Sprintf("%s:%d", f.Name, p.Line), Kind: "entry"}, p.Text)
 	}
 	_, err = s.store.Update(ctx, func(tx *store.Tx) error {
 		for _, e := range entries {
@@ -117,6 +118,11 @@ func foreign(tx *store.Tx, res *ImportResult, item ImportItem, owner direct.Owne
 		return
 	}
 	c.Owner, c.DER = owner, der
+	for _, here := range tx.Owned(owner) {
+		if here.SHA256 == item.SHA256 { // where it is published already stays
+			c.PublishDNS, c.PublishLDAP = c.PublishDNS || here.PublishDNS, c.PublishLDAP || here.PublishLDAP
+		}
+	}
 	added, err := tx.AddCertificate(c)
 	if err == nil && !bound {
 		res.add(item, "warning", "taken as published, but its subjectAltName does not bind it to its owner: nobody may use it for that address (AS 4.1)")
