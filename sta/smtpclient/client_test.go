@@ -347,7 +347,7 @@ func TestRequiredTLSTakesAVerifiedServer(t *testing.T) {
 	f := newFake(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.DER}, PrivateKey: leaf.Key}}}, script)
 	z := &zone{mx: map[string][]*net.MX{"b.direct.test": mx(10, "mx.b.direct.test.")}, addrs: map[string][]netip.Addr{"mx.b.direct.test": at("192.0.2.1")}}
 	synctest.Test(t, func(t *testing.T) {
-		c := smtpclient.New(smtpclient.Options{Lookup: z, TLS: smtpclient.Required, TLSConfig: &tls.Config{RootCAs: roots}, Dial: world{mxAddr: f}.dial})
+		c := smtpclient.New(smtpclient.Options{Lookup: z, TLS: smtpclient.Required, TLSConfig: &tls.Config{RootCAs: roots, Time: testpki.Now}, Dial: world{mxAddr: f}.dial})
 		if err := c.Deliver(t.Context(), direct.Address{}, addrs(t, "bob@b.direct.test"), body("x"))[0]; err != nil {
 			t.Error(err)
 		}
