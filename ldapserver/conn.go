@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -92,9 +93,10 @@ func (c *conn) loop(ctx context.Context) string {
 	}
 }
 
-// recycle empties an output buffer and gives back what a long answer grew.
+// recycle empties an output buffer and gives back what a long answer grew: a
+// connection that waits must not hold more than it needs.
 func recycle(b []byte) []byte {
-	if cap(b) > maxBuffered {
+	if cap(b) > maxKept {
 		return nil
 	}
 	return b[:0]
@@ -156,7 +158,7 @@ func (c *conn) read() error {
 func (c *conn) makeRoom() {
 	if c.from == c.to {
 		c.from, c.to = 0, 0
-		if len(c.buf) > 8*firstBuffer {
+		if len(c.buf) > maxKept {
 			c.buf = make([]byte, firstBuffer)
 		}
 		return
@@ -205,7 +207,7 @@ func (c *conn) depart(err error) string {
 		*out = appendNotice(*out, unavailable, "the server stops")
 	case errors.Is(err, ber.ErrTooLong):
 		c.session.server.count(protocolError)
-		*out = appendNotice(*out, protocolError, "message longer than 65536 octets")
+		*out = appendNotice(*out, protocolError, fmt.Sprintf("message longer than %d octets", maxPDU))
 	case disconnects(err):
 		c.session.server.count(protocolError)
 		*out = appendNotice(*out, protocolError, "malformed message")

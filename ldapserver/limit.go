@@ -30,6 +30,9 @@ const (
 	// firstBuffer suits a connection's usual requests; it grows to maxPDU as
 	// octets come in, never because a length promised them.
 	firstBuffer = 2 << 10
+	// maxKept is the most that a connection keeps of either buffer while it
+	// waits: room for about ten answers, so that pipelining does not allocate.
+	maxKept = 16 << 10
 	// lingerTime and lingerOctets: after a notice of disconnection the rest that
 	// the client sends is read for a moment, or its kernel would throw the notice
 	// away with the reset.
@@ -158,18 +161,28 @@ func (s *limiterShard) put(l *limiter, peer netip.Addr, b bucket) {
 	s.buckets[peer] = b
 }
 
-// evict drops the peers that have got everything back, or any one if there is
-// none: forgetting a peer errs on its side.
+// evictTries is how many peers evict looks at: a flood of addresses must not
+// make every new one pay for a walk through the table.
+const evictTries = 8
+
+// evict makes room: of a few peers at random it drops those that have got
+// everything back, or the last one if none has. Forgetting a peer errs on its
+// side.
 func (s *limiterShard) evict(l *limiter, at time.Time) {
-	var any netip.Addr
+	var last netip.Addr
+	tries, dropped := 0, 0
 	for peer, b := range s.buckets {
-		any = peer
+		if tries++; tries > evictTries {
+			break
+		}
+		last = peer
 		if past := at.Sub(b.at).Seconds(); b.searches <= past*l.searches && b.misses <= past*l.misses {
 			delete(s.buckets, peer)
+			dropped++
 		}
 	}
-	if len(s.buckets) >= maxPeers/len(l.shards) {
-		delete(s.buckets, any)
+	if dropped == 0 {
+		delete(s.buckets, last)
 	}
 }
 

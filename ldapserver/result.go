@@ -2,6 +2,7 @@ package ldapserver
 
 import (
 	"errors"
+	"fmt"
 
 	"directnode/internal/ber"
 	"directnode/ldapserver/dit"
@@ -55,10 +56,10 @@ var (
 	errAuthMethod   = &refusal{authMethodNotSupported, "only anonymous simple bind is offered"}
 	errUnauthBind   = &refusal{unwillingToPerform, "a name with an empty password is not a login; bind with an empty name"}
 	errCredentials  = &refusal{invalidCredentials, "there are no accounts here; bind with an empty name and an empty password"}
-	errFilterDepth  = &refusal{adminLimitExceeded, "filter nested deeper than 8"}
-	errFilterNodes  = &refusal{adminLimitExceeded, "filter of more than 32 items"}
-	errAttributes   = &refusal{adminLimitExceeded, "more than 20 attributes asked for"}
-	errControls     = &refusal{adminLimitExceeded, "more than 16 controls"}
+	errFilterDepth  = &refusal{adminLimitExceeded, fmt.Sprintf("filter nested deeper than %d", maxFilterDepth)}
+	errFilterNodes  = &refusal{adminLimitExceeded, fmt.Sprintf("filter of more than %d items", maxFilterNodes)}
+	errAttributes   = &refusal{adminLimitExceeded, fmt.Sprintf("more than %d attributes asked for", maxAttributes)}
+	errControls     = &refusal{adminLimitExceeded, fmt.Sprintf("more than %d controls", maxControls)}
 	errCritical     = &refusal{unavailableCriticalExtension, "critical control not supported"}
 	errNoAttribute  = &refusal{noSuchAttribute, "the entry has no such attribute"}
 	errUnknownType  = &refusal{undefinedAttributeType, "unknown attribute type"}

@@ -178,7 +178,7 @@ func (s *Server) peer(nc net.Conn) peer {
 	}
 	p := peer{name: name, counted: peerOf(at.Addr())}
 	for _, network := range s.options.Exempt {
-		p.exempt = p.exempt || network.Contains(at.Addr().Unmap())
+		p.exempt = p.exempt || network.Contains(at.Addr().Unmap().WithZone(""))
 	}
 	return p
 }

@@ -57,7 +57,7 @@ func (e *Entry) equal(a Attr, assertion []byte) Truth {
 	}
 	values := e.values(a)
 	for v, ok := values.next(); ok; v, ok = values.next() {
-		if equalPrepared(v, assertion) {
+		if r == caseExact && string(v) == string(assertion) || r != caseExact && equalPrepared(v, assertion) {
 			return True
 		}
 	}

@@ -50,6 +50,7 @@ type rule uint8
 
 const (
 	caseIgnore    rule = iota // caseIgnoreMatch, caseIgnoreSubstringsMatch
+	caseExact                 // caseExactMatch
 	caseIgnoreIA5             // caseIgnoreIA5Match, caseIgnoreIA5SubstringsMatch
 	objectID                  // objectIdentifierMatch
 	distinguished             // distinguishedNameMatch
@@ -88,8 +89,8 @@ var attributeTable = [attrCount]attributeRow{
 	{SupportedControl, "1.3.6.1.4.1.1466.101.120.13", []string{"supportedControl"}, objectID, "SYNTAX 1.3.6.1.4.1.1466.115.121.1.38 USAGE dSAOperation"},
 	{SupportedExtension, "1.3.6.1.4.1.1466.101.120.7", []string{"supportedExtension"}, objectID, "SYNTAX 1.3.6.1.4.1.1466.115.121.1.38 USAGE dSAOperation"},
 	{SupportedFeatures, "1.3.6.1.4.1.4203.1.3.5", []string{"supportedFeatures"}, objectID, "EQUALITY objectIdentifierMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.38 USAGE dSAOperation"},
-	{VendorName, "1.3.6.1.1.4", []string{"vendorName"}, caseIgnore, "EQUALITY caseExactMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE NO-USER-MODIFICATION USAGE dSAOperation"},
-	{VendorVersion, "1.3.6.1.1.5", []string{"vendorVersion"}, caseIgnore, "EQUALITY caseExactMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE NO-USER-MODIFICATION USAGE dSAOperation"},
+	{VendorName, "1.3.6.1.1.4", []string{"vendorName"}, caseExact, "EQUALITY caseExactMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE NO-USER-MODIFICATION USAGE dSAOperation"},
+	{VendorVersion, "1.3.6.1.1.5", []string{"vendorVersion"}, caseExact, "EQUALITY caseExactMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE NO-USER-MODIFICATION USAGE dSAOperation"},
 	{LDAPSyntaxes, "1.3.6.1.4.1.1466.101.120.16", []string{"ldapSyntaxes"}, unmatched, "EQUALITY objectIdentifierFirstComponentMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.54 USAGE directoryOperation"},
 	{MatchingRules, "2.5.21.4", []string{"matchingRules"}, unmatched, "EQUALITY objectIdentifierFirstComponentMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.30 USAGE directoryOperation"},
 	{AttributeTypes, "2.5.21.5", []string{"attributeTypes"}, unmatched, "EQUALITY objectIdentifierFirstComponentMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.3 USAGE directoryOperation"},
@@ -124,6 +125,7 @@ var classTable = []classRow{
 // syntaxTable and ruleTable describe what the definitions above mention
 // (RFC 4517 §3.3, §4.2).
 var syntaxTable = []string{
+	"( 1.3.6.1.1.15.1 DESC 'X.509 Certificate Exact Assertion' )",
 	"( 1.3.6.1.4.1.1466.115.121.1.3 DESC 'Attribute Type Description' )",
 	"( 1.3.6.1.4.1.1466.115.121.1.8 DESC 'X.509 Certificate' )",
 	"( 1.3.6.1.4.1.1466.115.121.1.12 DESC 'DN' )",
@@ -142,6 +144,9 @@ var ruleTable = []string{
 	"( 2.5.13.1 NAME 'distinguishedNameMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 )",
 	"( 2.5.13.2 NAME 'caseIgnoreMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )",
 	"( 2.5.13.4 NAME 'caseIgnoreSubstringsMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.58 )",
+	"( 2.5.13.5 NAME 'caseExactMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )",
+	"( 2.5.13.30 NAME 'objectIdentifierFirstComponentMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.38 )",
+	"( 2.5.13.34 NAME 'certificateExactMatch' SYNTAX 1.3.6.1.1.15.1 )",
 	"( 1.3.6.1.4.1.1466.109.114.2 NAME 'caseIgnoreIA5Match' SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )",
 	"( 1.3.6.1.4.1.1466.109.114.3 NAME 'caseIgnoreIA5SubstringsMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.58 )",
 }
