@@ -63,7 +63,10 @@ func TestPutAndSettleAfterAFault(t *testing.T) {
 	}{
 		{"put", func(q *queue.Queue, _ string) error { return q.Put(t.Context(), notices[0]) },
 			[]string{"inbound due bob@b.example 0"}, []string{"inbound due bob@b.example 0", "outbound due ann@a.example 0"}, 5},
-		{"settle", func(q *queue.Queue, id string) error { _, err := q.Settle(t.Context(), id, deliveries, notices); return err },
+		{"settle", func(q *queue.Queue, id string) error {
+			_, err := q.Settle(t.Context(), id, deliveries, notices)
+			return err
+		},
 			[]string{"inbound due bob@b.example 0"},
 			[]string{"outbound due ann@a.example 0", "outbound due ann@a.example 0", "publish due ben@b.example 0", "publish due bob@b.example 0"}, 9},
 	} {
