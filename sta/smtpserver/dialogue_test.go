@@ -2,6 +2,7 @@ package smtpserver_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -194,6 +195,19 @@ func TestPanicEndsOneConnectionOnly(t *testing.T) {
 	other.play("C: NOOP", "S: 250")
 	if log := s.log.String(); strings.Count(log, "panic in the backend") != 2 || !strings.Contains(log, "dialogue_test.go") {
 		t.Errorf("panics are not in the log with their stacks:\n%s", log)
+	}
+}
+
+func TestPanicInTheHandshakeEndsOneConnectionOnly(t *testing.T) {
+	s := serve(t, &store{}, smtpserver.Options{TLS: &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { panic("certificate bug") }}})
+	other, c := greeted(t, s.addr), greeted(t, s.addr)
+	c.play("C: STARTTLS", "S: 220")
+	if err := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true}).Handshake(); err == nil {
+		t.Error("the handshake succeeded")
+	}
+	other.play("C: NOOP", "S: 250")
+	if !strings.Contains(s.log.String(), "certificate bug") {
+		t.Errorf("the panic is not in the log:\n%s", s.log.String())
 	}
 }
 

@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -70,8 +72,8 @@ type gate struct {
 
 // transfer is the state of the message on its way.
 type transfer struct {
-	began   time.Time
-	octets  int64 // as on the wire
+	waited  time.Duration // for the client; the backend's time is not the client's
+	octets  int64         // as on the wire
 	dots    dotScanner
 	chunks  chunkScanner
 	left    int64 // of the current chunk
@@ -108,7 +110,15 @@ func newGate(s *Server, d *door, c net.Conn, peer netip.AddrPort) *gate {
 
 // Read is the engine's read. It blocks for the client and returns one command
 // line, or octets of the message, never both and never two lines.
-func (g *gate) Read(p []byte) (int, error) {
+func (g *gate) Read(p []byte) (n int, err error) {
+	defer func() {
+		// The engine recovers what happens in commands, not in its reading.
+		if r := recover(); r != nil {
+			g.log.Error("smtp: panic", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			g.goodbye("panic", replyInternal)
+			n, err = 0, g.stopped()
+		}
+	}()
 	for {
 		if n := copy(p, g.feed); n > 0 {
 			g.feed = g.feed[n:]
@@ -222,17 +232,15 @@ func (g *gate) timedOut(why string, inMessage bool, r *mail.Reply) {
 // minimum rate; so a slow but steady client passes.
 func (g *gate) readBlock() ([]byte, bool) {
 	if g.in.Buffered() == 0 {
-		until := time.Now().Add(g.srv.o.DataTimeout)
 		t := &g.transfer
 		budget := rateStart + time.Duration(float64(t.octets)/float64(g.srv.o.MinRate)*float64(time.Second))
-		if slow := t.began.Add(budget); slow.Before(until) {
-			until = slow
+		start := time.Now()
+		err := g.arm(start.Add(min(g.srv.o.DataTimeout, budget-t.waited)), false)
+		if err == nil {
+			_, err = g.in.Peek(1)
 		}
-		if err := g.arm(until, false); err != nil {
-			g.readFailed(err)
-			return nil, false
-		}
-		if _, err := g.in.Peek(1); err != nil {
+		t.waited += time.Since(start)
+		if err != nil {
 			g.readFailed(err)
 			return nil, false
 		}
@@ -336,7 +344,7 @@ func (g *gate) state(verb string, code int, line string) string {
 		g.reset()
 	case verb == "DATA" && code == 354:
 		g.mode = inData
-		g.transfer = transfer{began: time.Now()}
+		g.transfer = transfer{}
 		return "354 End data with <CR><LF>.<CR><LF>"
 	}
 	return line

@@ -10,18 +10,19 @@ import (
 	"testing/synctest"
 	"time"
 
+	"directnode/internal/mail"
 	"directnode/sta/smtpserver"
 )
 
 // pace plays a transaction over a pipe in fake time: the client sends piece
 // every interval, as often as it can up to n times, and then the end. It
 // returns what the server said last and how long it took.
-func pace(t *testing.T, o smtpserver.Options, piece string, every time.Duration, n int) (last string, took time.Duration) {
+func pace(t *testing.T, b smtpserver.Backend, o smtpserver.Options, piece string, every time.Duration, n int) (last string, took time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall()
 		ctx, stop := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		go func() { done <- smtpserver.New(&store{}, o).Serve(ctx, h) }()
+		go func() { done <- smtpserver.New(b, o).Serve(ctx, h) }()
 		ours, theirs := net.Pipe()
 		h.next <- theirs
 		replies := make(chan string, 100)
@@ -85,10 +86,20 @@ func TestMessagesHaveAMinimumRate(t *testing.T) {
 		{"a pause beyond it", smtpserver.Options{}, strings.Repeat("x", 100000), 3*time.Minute + time.Second, 10, "421 4.4.2", 4 * time.Minute},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			last, took := pace(t, tc.o, tc.piece, tc.every, tc.n)
+			last, took := pace(t, &store{}, tc.o, tc.piece, tc.every, tc.n)
 			if !strings.HasPrefix(last, tc.want) || took > tc.within {
 				t.Errorf("%q after %v, want %s within %v", last, took, tc.want, tc.within)
 			}
 		})
+	}
+}
+
+func TestSlowBackendIsNotTheClientsFault(t *testing.T) {
+	b := &store{onData: func(mail.Envelope, io.Reader) error {
+		time.Sleep(10 * time.Minute)
+		return nil
+	}}
+	if last, _ := pace(t, b, smtpserver.Options{}, "x", time.Second, 1); !strings.HasPrefix(last, "250") {
+		t.Errorf("%q", last)
 	}
 }

@@ -293,7 +293,7 @@ func (g *gate) bdat(c command) {
 		}
 		return
 	}
-	g.transfer = transfer{began: time.Now(), left: size, last: last, total: size}
+	g.transfer = transfer{left: size, last: last, total: size}
 	g.silent = true
 	g.pass("DATA", "DATA")
 }
@@ -306,7 +306,7 @@ func (g *gate) refuseChunk(size int64, r *mail.Reply) bool {
 		g.goodbye("refused chunk too long", r)
 		return false
 	}
-	g.transfer = transfer{began: time.Now()}
+	g.transfer = transfer{}
 	for left := size; left > 0; {
 		b, ok := g.readBlock()
 		if !ok {
