@@ -25,9 +25,8 @@ func guard(fn func() error) (err error) {
 	return fn()
 }
 
-// inspect reads a whole store file before it is opened for writing. Opening
-// for writing makes bbolt walk all pages in a goroutine of its own, where a
-// damaged page ends the process; here the same damage is an error.
+// inspect reads a whole store file before it is opened for writing, so that
+// damage is an error that says what to do (see also pageCheck).
 func inspect(path string) error {
 	err := guard(func() error {
 		o := options()
@@ -39,6 +38,9 @@ func inspect(path string) error {
 		defer db.Close() // nothing was written
 		return db.View(func(tx *bbolt.Tx) error {
 			if err := checkSize(path, tx); err != nil {
+				return err
+			}
+			if err := checkPages(path, tx); err != nil {
 				return err
 			}
 			return verify(context.Background(), tx)

@@ -6,7 +6,6 @@
 package kvtest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -218,8 +217,10 @@ func testScan(t *testing.T, h *harness) {
 
 func testLargePages(t *testing.T, h *harness) {
 	const n = kv.MaxScanBytes/kv.MaxValue + 4
+	value := make([]byte, kv.MaxValue)
 	for i := range n {
-		h.txn(nil, kv.Op{Kind: kv.Put, Key: fmt.Sprintf("k%03d", i), Value: bytes.Repeat([]byte{byte(i)}, kv.MaxValue)})
+		value[0] = byte(i)
+		h.txn(nil, kv.Op{Kind: kv.Put, Key: fmt.Sprintf("k%03d", i), Value: value})
 	}
 	page, _, err := h.s.Scan(context.Background(), "k", "", 0)
 	if err != nil || len(page) == 0 || len(page) > kv.MaxScanBytes/kv.MaxValue+1 {
