@@ -276,7 +276,7 @@ func TestServerThatStopsReadingDoesNotHoldUs(t *testing.T) {
 func TestFullSocketDoesNotHoldUs(t *testing.T) {
 	f := newFake(nil, mailed("STALL: 500ms"))
 	errs := smtpclient.New(smtpclient.Options{Timeouts: smtpclient.Timeouts{Block: 100 * time.Millisecond}}).
-		Submit(t.Context(), f.listen(t), addr(t, "ann@a.direct.test"), addrs(t, "bob@b.direct.test"), body(strings.Repeat(strings.Repeat("x", 998)+"\r\n", 32<<10)))
+		Submit(t.Context(), f.listen(t), addr(t, "ann@a.direct.test"), addrs(t, "bob@b.direct.test"), body(strings.Repeat(strings.Repeat("x", 998)+"\r\n", 12<<10)))
 	if got := kinds(t, errs); got != "temporary message" {
 		t.Errorf("%s: %v", got, errs)
 	}
@@ -285,7 +285,7 @@ func TestFullSocketDoesNotHoldUs(t *testing.T) {
 func TestRefusalInTheMiddleOfTheMessageIsHeard(t *testing.T) {
 	f := newFake(nil, mailed("S: 552 5.3.4 too much", "STALL: 200ms", "CLOSE"))
 	errs := smtpclient.New(smtpclient.Options{}).Submit(t.Context(), f.listen(t), addr(t, "ann@a.direct.test"), addrs(t, "bob@b.direct.test"),
-		body(strings.Repeat(strings.Repeat("x", 998)+"\r\n", 32<<10)))
+		body(strings.Repeat(strings.Repeat("x", 998)+"\r\n", 12<<10)))
 	// The reset that follows may destroy the words on the way; then it is temporary.
 	if got := kinds(t, errs); got != "permanent message" && got != "temporary message" {
 		t.Errorf("%s: %v", got, errs)
