@@ -2,9 +2,7 @@ package ldapserver
 
 import "directnode/internal/ber"
 
-var (
-	tagSimple = ber.Context(0, false)
-)
+var tagSimple = ber.Context(0, false)
 
 // bind serves a Bind request (RFC 4511 §4.2). Nobody has an account: the only
 // bind that succeeds is the anonymous one, which changes nothing.

@@ -117,6 +117,11 @@ func TestBaseReads(t *testing.T) {
 	}{
 		"root DSE":                    {"", present("objectclass"), []string{""}, 0},
 		"root DSE, other filter":      {"", equal("objectClass", "person"), nil, 0},
+		"root DSE by a name in it":    {"", equal("namingContexts", "DC=b, DC=direct, DC=test"), []string{""}, 0},
+		"root DSE by another name":    {"", equal("namingContexts", "dc=c,dc=test"), nil, 0},
+		"root DSE by no name":         {"", not(equal("namingContexts", "c.test")), nil, 0}, // Undefined
+		"root DSE by version":         {"", and(equal("supportedLDAPVersion", "3"), equal("supportedControl", dit.OIDManageDsaIT)), []string{""}, 0},
+		"root DSE by vendor":          {"", and(equal("vendorName", "Direct Node"), not(equal("vendorName", "direct node"))), []string{""}, 0}, // caseExactMatch
 		"subschema":                   {"cn=Subschema", equal("objectClass", "subschema"), []string{"cn=Subschema"}, 0},
 		"context":                     {top, present("objectClass"), []string{top}, 0},
 		"owner":                       {bobDN, present("objectClass"), []string{bobDN}, 0},

@@ -45,9 +45,6 @@ func (e *Entry) Mail() string { return e.key }
 // Certificates gives the values of userCertificate. They must not be changed.
 func (e *Entry) Certificates() [][]byte { return e.certs }
 
-// Root tells the root DSE, which belongs to no naming context (RFC 4512 §5.1).
-func (e *Entry) Root() bool { return e.kind == kindRoot }
-
 // attribute gives the encoded PartialAttribute of a, nil if the entry has none.
 func (e *Entry) attribute(a Attr) []byte {
 	start := uint32(e.nameEnd)
@@ -68,8 +65,7 @@ func (e *Entry) values(a Attr) values {
 	if attribute == nil {
 		return values{}
 	}
-	description, set := cut(contentOf(attribute))
-	_ = description
+	_, set := cut(contentOf(attribute)) // behind the description
 	return values{contentOf(set)}
 }
 
@@ -179,6 +175,8 @@ func (s *Selection) attrs() Mask {
 	}
 	return s.mask
 }
+
+var tagSearchResultEntry = ber.App(4, true)
 
 // ResultSize is the number of octets that AppendResult appends.
 func (e *Entry) ResultSize(s *Selection) int {

@@ -1,7 +1,5 @@
 package dit
 
-import "directnode/internal/ber"
-
 // Attr names an attribute type that this directory knows.
 type Attr uint8
 
@@ -267,5 +265,3 @@ func subschema() *Entry {
 	b.add(ObjectClasses, classes...)
 	return b.entry()
 }
-
-var tagSearchResultEntry = ber.App(4, true) // RFC 4511 §4.5.2
