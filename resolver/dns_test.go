@@ -20,7 +20,7 @@ import (
 func silentServer(t testing.TB) string {
 	t.Helper()
 	f := newDNS(t)
-	f.silent = true
+	f.set(func() { f.silent = true })
 	return f.addr
 }
 
@@ -30,7 +30,7 @@ func TestNoAnswerIsNeverAbsence(t *testing.T) {
 		for _, rcode := range []int{dns.RcodeServerFailure, dns.RcodeRefused, dns.RcodeNotImplemented, dns.RcodeFormatError} {
 			w := newWorld(t)
 			kind, owner, _ := strings.Cut(name, " ")
-			w.dns.rcodes[owner+" "+kind] = rcode
+			w.dns.rcode(owner+" "+kind, rcode)
 			res, r := w.discover("bob@direct.test")
 			if r.Verdict != "temporary" || r.Code != 20 || res.Outcome != resolver.OutcomeTemporary || r.Reason.Detail == "" {
 				t.Errorf("%s %s: %s code %d", name, dns.RcodeToString[rcode], r.Verdict, r.Code)
@@ -44,12 +44,13 @@ func TestNoAnswerIsNeverAbsence(t *testing.T) {
 
 func TestDelegationIsNoAnswer(t *testing.T) {
 	w := newWorld(t)
-	w.dns.change = func(m *dns.Msg) {
+	change := func(m *dns.Msg) {
 		m.Authoritative = false
 		m.Rcode = dns.RcodeSuccess
 		ns, _ := dns.NewRR("direct.test. 300 IN NS ns.direct.test.")
 		m.Ns = []dns.RR{ns}
 	}
+	w.dns.set(func() { w.dns.change = change })
 	if _, r := w.discover("bob@direct.test"); r.Verdict != "temporary" || r.Steps[0].Outcome != "referral" {
 		t.Errorf("%s after %s", r.Verdict, r.Steps[0].Outcome)
 	}
@@ -89,7 +90,7 @@ func TestOnlySilentServersIsTemporary(t *testing.T) {
 func TestServerThatFailsIsFollowedByTheNext(t *testing.T) {
 	w := newWorld(t)
 	bad := newDNS(t)
-	bad.rcodes[""] = dns.RcodeServerFailure
+	bad.rcode("", dns.RcodeServerFailure)
 	w.dns.cert(t, "bob.direct.test.", w.good("bob", "bob@direct.test"))
 	_, r := w.discover("bob@direct.test", func(o *resolver.Options) {
 		o.Servers = []string{fmt.Sprintf("127.0.0.1:%d", closedPort(t)), bad.addr, w.dns.addr}
@@ -158,7 +159,7 @@ func TestCutAnswerIsAskedForByTCP(t *testing.T) {
 
 func TestOnlyOneTransportPasses(t *testing.T) {
 	w := newWorld(t)
-	w.dns.noTCP = true
+	w.dns.set(func() { w.dns.noTCP = true })
 	w.dns.cert(t, "bob.direct.test.", w.root.Leaf("b", san("bob@direct.test")))
 	if _, r := w.discover("bob@direct.test", func(o *resolver.Options) { o.TCPFirst, o.Timeout = true, time.Second }); r.Verdict != "trusted" {
 		t.Errorf("UDP only: %s %+v", r.Verdict, r.Steps)
@@ -247,7 +248,7 @@ func TestAliases(t *testing.T) {
 		t.Errorf("alias alone: %s %+v", r.Verdict, r.Steps)
 	}
 	// A recursive server sends alias and certificate together.
-	w.dns.records["ann.direct.test. CERT"] = []dns.RR{rr(t, "ann.direct.test. 300 IN CNAME Bob2.other.test."), rename(w.dns.records["certs.other.test. CERT"][0], "bob2.OTHER.test.")}
+	w.dns.replace("ann.direct.test. CERT", rr(t, "ann.direct.test. 300 IN CNAME Bob2.other.test."), rename(w.dns.records["certs.other.test. CERT"][0], "bob2.OTHER.test."))
 	if res, _ := w.discover("ann@direct.test"); len(res.Found) != 1 {
 		t.Errorf("alias with its target: %+v", res.Steps)
 	}
@@ -259,14 +260,14 @@ func TestAliases(t *testing.T) {
 	}
 	// A loop is neither an answer nor absence.
 	w.dns.add(t, "loop.direct.test. 300 IN CNAME a.loop.test.", "a.loop.test. 300 IN CNAME b.loop.test.", "b.loop.test. 300 IN CNAME a.loop.test.")
-	w.dns.records["long.direct.test. CNAME"] = []dns.RR{rr(t, "long.direct.test. 300 IN CNAME long.direct.test.")}
+	w.dns.replace("long.direct.test. CNAME", rr(t, "long.direct.test. 300 IN CNAME long.direct.test."))
 	for _, a := range []string{"loop@direct.test", "long@direct.test"} {
 		if _, r := w.discover(a); r.Verdict != "temporary" {
 			t.Errorf("%s: %s", a, r.Verdict)
 		}
 	}
 	// Records of other names in the answer section are not believed.
-	w.dns.records["eve.direct.test. CERT"] = []dns.RR{w.dns.records["certs.other.test. CERT"][0]}
+	w.dns.replace("eve.direct.test. CERT", w.dns.records["certs.other.test. CERT"]...)
 	if _, r := w.discover("eve@direct.test"); r.Source != "dns-domain" {
 		t.Errorf("record of another name was taken: %q", r.Source)
 	}
@@ -338,7 +339,7 @@ func TestMX(t *testing.T) {
 	w := newWorld(t)
 	w.dns.add(t, "a.test. 300 IN MX 20 backup.a.test.", "a.test. 300 IN MX 10 one.a.test.", "a.test. 300 IN MX 10 two.a.test.",
 		"null.test. 300 IN MX 0 .", "plain.test. 300 IN A 127.0.0.1")
-	w.dns.rcodes["broken.test. MX"] = dns.RcodeServerFailure
+	w.dns.rcode("broken.test. MX", dns.RcodeServerFailure)
 	r := w.resolver()
 	orders := map[string]bool{}
 	for range 40 {
@@ -376,10 +377,10 @@ func TestAddrs(t *testing.T) {
 	w := newWorld(t)
 	w.dns.add(t, "both.test. 300 IN A 192.0.2.1", "both.test. 300 IN AAAA 2001:db8::1", "six.test. 300 IN AAAA 2001:db8::2",
 		"four.test. 300 IN A 192.0.2.3", "none.test. 300 IN TXT x", "half.test. 300 IN A 192.0.2.4")
-	w.dns.rcodes["half.test. AAAA"] = dns.RcodeServerFailure
-	w.dns.rcodes["four.test. AAAA"] = dns.RcodeNameError // as some servers say
-	w.dns.rcodes["broken.test. A"] = dns.RcodeServerFailure
-	w.dns.names["broken.test."] = true
+	w.dns.rcode("half.test. AAAA", dns.RcodeServerFailure)
+	w.dns.rcode("four.test. AAAA", dns.RcodeNameError) // as some servers say
+	w.dns.rcode("broken.test. A", dns.RcodeServerFailure)
+	w.dns.add(t, "broken.test. 300 IN TXT x")
 	r := w.resolver()
 	for host, want := range map[string]string{
 		"both.test": "[192.0.2.1 2001:db8::1]", "six.test.": "[2001:db8::2]", "four.test": "[192.0.2.3]", "half.test": "[192.0.2.4]",

@@ -117,8 +117,8 @@ func TestHostileLDAPServersAreLeftForTheNext(t *testing.T) {
 func TestOnlyFailingLDAPServersIsTemporary(t *testing.T) {
 	for name, prepare := range map[string]func(w *world) int{
 		"refused":     func(w *world) int { return closedPort(w.t) },
-		"bind failed": func(w *world) int { l := newLDAP(w.t, "ou=x"); l.bind = gldap.ResultUnavailable; return l.port },
-		"busy":        func(w *world) int { l := newLDAP(w.t, "ou=x"); l.result = gldap.ResultBusy; return l.port },
+		"bind failed": func(w *world) int { l := newLDAP(w.t, "ou=x"); l.fail(gldap.ResultUnavailable, 0); return l.port },
+		"busy":        func(w *world) int { l := newLDAP(w.t, "ou=x"); l.fail(0, gldap.ResultBusy); return l.port },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -134,7 +134,7 @@ func TestLDAPAnswersThatMeanNone(t *testing.T) {
 	for name, code := range map[string]int{"no such object": gldap.ResultNoSuchObject, "referral": gldap.ResultReferral} {
 		w := newWorld(t)
 		l := newLDAP(t, "ou=x")
-		l.result = code
+		l.fail(0, code)
 		w.srv("direct.test", fmt.Sprintf("0 0 %d", l.port))
 		if _, r := w.discover("bob@direct.test"); r.Verdict != "not_found" {
 			t.Errorf("%s: %s", name, r.Verdict)

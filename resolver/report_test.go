@@ -38,7 +38,7 @@ func TestTextForPeople(t *testing.T) {
 			l.add("ou=x", "direct.test", w.pki.Root("Stranger").Leaf("bob", testpki.Domain("direct.test")))
 		}},
 		{"not-found", false, func(*world) {}},
-		{"temporary", false, func(w *world) { w.dns.rcodes["bob.direct.test. CERT"] = 2 }},
+		{"temporary", false, func(w *world) { w.dns.rcode("bob.direct.test. CERT", 2) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t)

@@ -101,6 +101,23 @@ func (f *fakeDNS) handler(network string) dns.HandlerFunc {
 	}
 }
 
+// set changes the server between two questions.
+func (f *fakeDNS) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// rcode answers a question ("name type"), or with "" every question, with a response code.
+func (f *fakeDNS) rcode(question string, code int) {
+	f.set(func() { f.rcodes[question] = code })
+}
+
+// replace sets the whole answer to a question.
+func (f *fakeDNS) replace(question string, rrs ...dns.RR) {
+	f.set(func() { f.records[question] = rrs })
+}
+
 // add takes records in zone file form.
 func (f *fakeDNS) add(t testing.TB, lines ...string) {
 	t.Helper()
@@ -231,6 +248,13 @@ func (f *fakeLDAP) addEntry(e entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.entries = append(f.entries, e)
+}
+
+// fail sets the result codes of binds and of searches.
+func (f *fakeLDAP) fail(bind, search int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bind, f.result = bind, search
 }
 
 func (f *fakeLDAP) onBind(w *gldap.ResponseWriter, r *gldap.Request) {

@@ -92,7 +92,9 @@ func (s *search) climb(path []*node) {
 		}
 		err := s.verify(top, up)
 		if s.exhausted {
-			s.stopped(path, fmt.Sprintf("the search stopped after %d signatures", s.signatures))
+			s.stopped(path, "")
+			// Whatever else was learned, this is why no more is known.
+			s.incomplete, s.forged = fmt.Sprintf("the search stopped after %d signatures and %d links", s.signatures, s.steps), false
 			return
 		}
 		if err == nil {
@@ -142,18 +144,20 @@ func keyIDsAgree(child, issuer *x509.Certificate) bool {
 
 // verify checks one signature, once for all candidates, within the budget of this one.
 func (s *search) verify(child, issuer *node) error {
-	if s.steps++; s.steps > maxSteps {
+	if s.steps == maxSteps {
 		s.exhausted = true
 		return nil
 	}
+	s.steps++
 	link := [2]*node{child, issuer}
 	if err, known := s.pool.links[link]; known {
 		return err
 	}
-	if s.signatures++; s.signatures > maxSignatures {
+	if s.signatures == maxSignatures {
 		s.exhausted = true
 		return nil
 	}
+	s.signatures++
 	err := checkSignature(child.cert, issuer.cert)
 	s.pool.links[link] = err
 	return err

@@ -40,8 +40,16 @@ func TestNameConstraints(t *testing.T) {
 		{"directory name permitted in another case", directory(false, "CLINIC"), []testpki.Option{testpki.Subject(org)}, true},
 		{"directory name outside", directory(false, "Hospital"), []testpki.Option{testpki.Subject(org)}, false},
 		{"directory name excluded", directory(true, "Clinic"), []testpki.Option{testpki.Subject(org)}, false},
+		{"network permitted", rawConstraint(7, []byte{192, 0, 2, 0, 255, 255, 255, 0}), []testpki.Option{otherName(7, []byte{192, 0, 2, 9})}, true},
+		{"other network permitted", rawConstraint(7, []byte{192, 0, 2, 0, 255, 255, 255, 0}), []testpki.Option{otherName(7, []byte{198, 51, 100, 9})}, false},
+		{"address of the other family", rawConstraint(7, []byte{192, 0, 2, 0, 255, 255, 255, 0}), []testpki.Option{otherName(7, make([]byte, 16))}, false},
+		{"host of a URI permitted", rawConstraint(6, []byte("example.org")), []testpki.Option{otherName(6, []byte("https://example.org/x"))}, true},
+		{"other host of a URI", rawConstraint(6, []byte("example.org")), []testpki.Option{otherName(6, []byte("https://x.example.org/x"))}, false},
+		{"URI without a host", rawConstraint(6, []byte("example.org")), []testpki.Option{otherName(6, []byte("urn:x"))}, false},
+		{"minimum is set", limited(0, 1), nil, false},
+		{"maximum is set", limited(1, 5), nil, false},
 		{"unknown kind that the leaf does not use", rawConstraint(8, []byte{0x2a, 3}), nil, true},
-		{"unknown kind that the leaf uses", rawConstraint(8, []byte{0x2a, 3}), []testpki.Option{registeredID()}, false},
+		{"unknown kind that the leaf uses", rawConstraint(8, []byte{0x2a, 3}), []testpki.Option{otherName(8, []byte{0x2a, 4})}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -84,11 +92,20 @@ func rawConstraint(tag int, value []byte) testpki.Option {
 	return constraint(false, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, Bytes: value})
 }
 
-// registeredID writes a subjectAltName with Bob's address and a registered OID.
-func registeredID() testpki.Option {
+// otherName writes a subjectAltName with Bob's address and one name of another kind.
+func otherName(tag int, value []byte) testpki.Option {
 	names := []asn1.RawValue{
 		{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: []byte(bobAddress)},
-		{Class: asn1.ClassContextSpecific, Tag: 8, Bytes: []byte{0x2a, 4}},
+		{Class: asn1.ClassContextSpecific, Tag: tag, Bytes: value},
 	}
 	return testpki.Extension(asn1.ObjectIdentifier{2, 5, 29, 17}, false, mustMarshal(names, ""))
+}
+
+// limited permits Bob's host, with one of the distances (tag 0 minimum, tag 1 maximum) that nobody may use.
+func limited(tag, distance int) testpki.Option {
+	base := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: []byte("direct.example.org")}
+	number := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, Bytes: []byte{byte(distance)}}
+	tree := mustMarshal(struct{ Base, Distance asn1.RawValue }{base, number}, "")
+	list := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: tree}
+	return testpki.Extension(asn1.ObjectIdentifier{2, 5, 29, 30}, true, mustMarshal(struct{ L asn1.RawValue }{list}, ""))
 }

@@ -1,6 +1,7 @@
 package trust_test
 
 import (
+	"crypto/ed25519"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -98,6 +99,25 @@ func TestGoodCertificateIsTrusted(t *testing.T) {
 	}
 }
 
+func TestPurposesHaveNames(t *testing.T) {
+	for p, want := range map[trust.Purpose]string{trust.Encrypt: "encrypt", trust.Verify: "verify", 0: "none"} {
+		if p.String() != want {
+			t.Errorf("purpose %d is %q", p, p)
+		}
+	}
+}
+
+func TestCheckNamesAreTheRowsInOrder(t *testing.T) {
+	w := newWorld(t)
+	var got []string
+	for _, r := range trust.Evaluate(w.question(t, w.hisp.Leaf("bob"))).Candidates[0].Checks {
+		got = append(got, r.Name)
+	}
+	if !slices.Equal(got, trust.CheckNames()) {
+		t.Errorf("rows %v, names %v", got, trust.CheckNames())
+	}
+}
+
 func TestZeroTrustedIsEmpty(t *testing.T) {
 	var zero trust.Trusted
 	if zero.Certificate() != nil || zero.Anchor() != nil || len(zero.Chain()) != 0 {
@@ -146,6 +166,12 @@ var oneBroken = []struct {
 	{"domain as rfc822Name of another host", nil, "binding", trust.Invalid, leaf(testpki.Address("bob@example.org"))},
 	{"domain in the common name only", []string{"AS-4.1-c"}, "binding", trust.Invalid, leaf(testpki.Subject(pkix.Name{CommonName: "direct.example.org"}))},
 	{"RSA-1024 leaf", nil, "key", trust.Invalid, leaf(testpki.Address(bobAddress), testpki.WithKey(testpki.RSA1024()))},
+	{"Ed25519 key", nil, "key", trust.Invalid, leaf(testpki.Address(bobAddress), testpki.WithKey(ed25519.NewKeyFromSeed(make([]byte, 32))))},
+	{"RSA-2048 where 3072 are wanted", nil, "key path-keys", trust.Invalid, func(t *testing.T, w world) trust.Question {
+		q := w.question(t, w.hisp.Leaf("bob", testpki.Address(bobAddress)))
+		q.Policy.MinRSABits = 3072
+		return q
+	}},
 	{"ECDSA key to encrypt to", nil, "key", trust.Invalid,
 		leaf(testpki.Address(bobAddress), testpki.WithKey(testpki.P256()), testpki.KeyUsage(x509.KeyUsageKeyEncipherment))},
 	{"signing half of a pair, to encrypt", []string{"AS-4.1.3-b"}, "key-usage", trust.Invalid, leaf(testpki.Address(bobAddress), testpki.SignOnly())},
@@ -514,20 +540,22 @@ func TestHostileHierarchiesEndSoon(t *testing.T) {
 	root := pki.Root("Root")
 	base := trust.Question{Address: address(t, bobAddress), Purpose: trust.Encrypt, At: testpki.Now(), Anchors: []*x509.Certificate{root.Cert}}
 
-	mesh := base // eight levels of eight authorities, each pair of neighbours cross-signed: exponentially many paths, none to the anchor
-	for level := range 8 {
-		for i := range 8 {
-			ca := pki.Root(fmt.Sprintf("Level %d", level+1), testpki.WithKey(testpki.RSA2048(i)))
-			down := ca.CrossSign(pki.Root(fmt.Sprintf("Level %d", level), testpki.WithKey(testpki.RSA2048(i))))
-			mesh.Intermediates = append(mesh.Intermediates, down.Cert)
-			mesh.Candidates = [][]byte{down.Leaf("bob", testpki.Address(bobAddress)).DER}
+	mesh := base // two keys at each of seven levels, each signed by both of the level above: exponentially many paths, none to the anchor
+	for level := range 7 {
+		for _, key := range []int{0, 1} {
+			subject := pki.Root(fmt.Sprintf("Level %d", level), testpki.WithKey(testpki.RSA2048(key)))
+			for _, by := range []int{0, 1} {
+				issuer := pki.Root(fmt.Sprintf("Level %d", level+1), testpki.WithKey(testpki.RSA2048(by)))
+				mesh.Intermediates = append(mesh.Intermediates, issuer.CrossSign(subject, testpki.SubjectKeyID([]byte("one"))).Cert)
+			}
+			mesh.Candidates = [][]byte{pki.Root("Level 0", testpki.WithKey(testpki.RSA2048(key)), testpki.SubjectKeyID([]byte("one"))).Leaf("bob", testpki.Address(bobAddress)).DER}
 		}
 	}
-	crowd := base // one name, 64 keys
+	crowd := base // eighty anchors of the name that issued, with other keys and the right key identifier
 	bob := root.Intermediate("Crowd").Leaf("bob", testpki.Address(bobAddress))
 	crowd.Candidates = [][]byte{bob.DER}
-	for i := range 64 {
-		crowd.Intermediates = append(crowd.Intermediates, pki.Root("Crowd", testpki.WithKey(testpki.RSA2048(i)), testpki.SubjectKeyID(bob.Cert.AuthorityKeyId)).Cert)
+	for i := range 80 {
+		crowd.Anchors = append(crowd.Anchors, pki.Root("Crowd", testpki.WithKey(testpki.RSA2048(i)), testpki.SubjectKeyID(bob.Cert.AuthorityKeyId)).Cert)
 	}
 	loop := base // A ↔ B
 	a, b := pki.Root("A"), pki.Root("B")
@@ -541,7 +569,12 @@ func TestHostileHierarchiesEndSoon(t *testing.T) {
 		if len(j.Trusted()) != 0 {
 			t.Errorf("%s: trusted", name)
 		}
-		if took := time.Since(start); took > time.Second { // 50 ms on a quiet machine without the race detector
+		for _, check := range j.Candidates[0].Checks {
+			if check.Name == "path" && name != "loop" && !strings.Contains(check.Detail, "the search stopped after") {
+				t.Errorf("%s: %s", name, check.Detail)
+			}
+		}
+		if took := time.Since(start); took > 5*time.Second { // 10 ms on a quiet machine without the race detector
 			t.Errorf("%s: took %v", name, took)
 		}
 	}
