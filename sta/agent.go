@@ -130,6 +130,9 @@ func New(o Options, keys func() Keys, f Finder, q Queue, b Mailbox, s Story) *Ag
 	return &Agent{o, keys, f, q, b, s}
 }
 
+// Local tells whether a domain is one of ours.
+func (a *Agent) Local(d direct.Domain) bool { return a.keys().Local(d) }
+
 // strict tells the stricter profile apart.
 func (a *Agent) strict() bool { return a.o.Policy.Profile == "as-1.3" }
 

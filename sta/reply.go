@@ -27,6 +27,11 @@ var (
 	replyLoop        = &mail.Reply{Code: 554, Enhanced: [3]int{5, 4, 6}, Text: "too many hops: the message is in a loop"}
 )
 
+// TooLarge is the reply to a message, or a header, that passes a limit.
+func TooLarge(err error) error {
+	return &mail.Reply{Code: 552, Enhanced: [3]int{5, 3, 4}, Text: err.Error()}
+}
+
 // malformed refuses a submission that is no Internet message.
 func malformed(what string) *mail.Reply {
 	return &mail.Reply{Code: 554, Enhanced: [3]int{5, 6, 0}, Text: what}

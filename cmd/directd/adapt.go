@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -49,6 +50,9 @@ func (b mxBackend) Rcpt(_ context.Context, _ *smtpserver.Session, to direct.Addr
 
 func (b mxBackend) Data(ctx context.Context, env mail.Envelope, r io.Reader) (string, error) {
 	id, err := b.queue.Receive(ctx, env, r, b.agent.Admit)
+	if errors.Is(err, queue.ErrTooLarge) || errors.Is(err, queue.ErrHeaderTooLarge) {
+		return "", sta.TooLarge(err)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -78,7 +82,7 @@ func (b submissionBackend) Data(ctx context.Context, env mail.Envelope, r io.Rea
 }
 
 // handlers connects the queue's work to the agent and the client.
-func handlers(agent *sta.Agent, box sta.Mailbox, client *smtpclient.Client, story story, log *slog.Logger) queue.Handlers {
+func handlers(agent *sta.Agent, q *queue.Queue, box sta.Mailbox, client *smtpclient.Client, story story, log *slog.Logger) queue.Handlers {
 	return queue.Handlers{
 		Inbound: func(ctx context.Context, i queue.Item) error {
 			raw, err := readItem(i.Open)
@@ -89,9 +93,13 @@ func handlers(agent *sta.Agent, box sta.Mailbox, client *smtpclient.Client, stor
 		},
 		Publish: func(ctx context.Context, d mail.Delivery) error { return box.Publish(ctx, d.Recipient, d.Staged) },
 		Outbound: func(ctx context.Context, a queue.Attempt) []error {
-			results := client.Deliver(ctx, a.From, a.To, a.Open)
+			var results []error
+			if agent.Local(a.To[0].Domain()) {
+				results = handOver(ctx, agent, q, a)
+			} else {
+				results = client.Deliver(ctx, a.From, a.To, a.Open)
+			}
 			for i, err := range results {
-				logDelivery(log, a, a.To[i], err)
 				if err == nil && !a.Report {
 					if err := story.t.Sent(ctx, a.MessageID, a.To[i], time.Now()); err != nil {
 						log.Error("story", "id", a.ID, "err", err)
@@ -113,12 +121,23 @@ func handlers(agent *sta.Agent, box sta.Mailbox, client *smtpclient.Client, stor
 	}
 }
 
-func logDelivery(log *slog.Logger, a queue.Attempt, to direct.Address, err error) {
-	if err == nil {
-		log.Info("sent", "id", a.ID, "to", to.String(), "attempt", a.N, "report", a.Report)
-		return
+// handOver takes a sealed message for a domain of our own into the inbound
+// spool, as the MX side would: an agent does not connect to itself.
+func handOver(ctx context.Context, agent *sta.Agent, q *queue.Queue, a queue.Attempt) []error {
+	results := make([]error, len(a.To))
+	for i, rcpt := range a.To {
+		if results[i] = agent.Recipient(rcpt); results[i] != nil {
+			continue
+		}
+		r, err := a.Open()
+		if err != nil {
+			results[i] = err
+			continue
+		}
+		_, results[i] = q.Receive(ctx, mail.Envelope{From: a.From, To: []direct.Address{rcpt}, At: time.Now()}, r, agent.Admit)
+		r.Close()
 	}
-	log.Warn("not sent", "id", a.ID, "to", to.String(), "attempt", a.N, "report", a.Report, "err", err)
+	return results
 }
 
 func readItem(open func() (io.ReadCloser, error)) ([]byte, error) {
@@ -185,14 +204,21 @@ func (m mailOrders) Message(id string) (admin.Message, bool, error) {
 
 func adminMessage(x track.Message) admin.Message {
 	m := admin.Message{Direction: string(x.Direction), MessageID: x.MessageID, From: x.From, At: x.At, Recipients: []admin.Recipient{}}
+	for _, n := range x.Notifications {
+		m.Notifications = append(m.Notifications, adminNotification(n))
+	}
 	for _, r := range x.Recipients {
 		out := admin.Recipient{Address: r.Address, State: string(r.State), Reason: r.Reason}
 		for _, n := range r.Notifications {
-			out.Notifications = append(out.Notifications, admin.Notification{MessageID: n.MessageID, Disposition: n.Disposition, At: n.At, Counted: n.Counted, Reason: n.Reason})
+			out.Notifications = append(out.Notifications, adminNotification(n))
 		}
 		m.Recipients = append(m.Recipients, out)
 	}
 	return m
+}
+
+func adminNotification(n track.Note) admin.Notification {
+	return admin.Notification{MessageID: n.MessageID, Disposition: n.Disposition, At: n.At, Counted: n.Counted, Reason: n.Reason, Signer: n.Signer, Recipient: n.Recipient}
 }
 
 func (m mailOrders) Queue() admin.QueueOrders { return queueOrders{m.q} }

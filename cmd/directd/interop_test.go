@@ -301,6 +301,16 @@ func TestNodeRefusals(t *testing.T) {
 			return false
 		})
 	})
+	t.Run("mail inside one domain never leaves the node", func(t *testing.T) {
+		id := "self@a.direct.test"
+		if err := w.A.Submit(w.Alice, []directAddress{w.Alice}, testnode.Compose(w.Alice, w.Alice, id, "to myself")); err != nil {
+			t.Fatal(err)
+		}
+		testnode.Eventually(t, "alice has it and its notification counted", func() bool {
+			m := w.A.Message(id)
+			return len(m.Recipients) == 1 && m.Recipients[0].State == "processed"
+		})
+	})
 	t.Run("imports name what they refuse and take the rest", func(t *testing.T) { refusedImports(t, w) })
 }
 

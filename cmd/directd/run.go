@@ -112,7 +112,7 @@ func (n *node) openStore(ctx context.Context) error {
 	sealer := store.NewSealer(key)
 	n.publisher = &publisher{
 		sealer: sealer,
-		dit:    dit.Options{Anonymous: n.cfg.LDAP.Anonymous, StartTLS: n.tls.config() != nil},
+		dit:    dit.Options{Anonymous: n.cfg.LDAP.Anonymous, StartTLS: n.tls.config() != nil, Version: version()},
 		log:    n.log,
 	}
 	n.store, err = store.Open(ctx, db, store.Options{Seal: sealer, Prepare: n.publisher.prepare, Log: n.log})
@@ -208,7 +208,7 @@ func (n *node) wire(context.Context) error {
 	policy := trust.Policy{Profile: n.cfg.Policy.Profile}
 	n.agent = sta.New(sta.Options{Hostname: n.cfg.Node.Hostname, Policy: policy, Transport: transport(n.cfg.Policy.KeyTransport), Log: n.log},
 		n.publisher.agentKeys, finder{n.resolver}, n.queue, n.box, story{n.track})
-	n.client = smtpclient.New(smtpclient.Options{Hostname: n.cfg.Node.Hostname, Port: uint16(n.cfg.Delivery.Port), Lookup: n.resolver, Log: n.log})
+	n.client = smtpclient.New(smtpclient.Options{Hostname: n.cfg.Node.Hostname, Port: uint16(n.cfg.Delivery.Port), Lookup: n.resolver, Self: []string{n.cfg.Node.Hostname}, Log: n.log})
 	n.admin = admin.New(n.store, mailOrders{n.track, n.queue}, admin.Options{
 		Hostname: n.cfg.Node.Hostname, Listen: n.publicAddresses(), LDAPPort: n.ldapPort(), Version: version(), Started: n.started.UTC(),
 		Discover: discover(n.resolver, n.publisher.agentKeys, policy), Log: n.log,
@@ -289,7 +289,9 @@ func (n *node) run(ctx context.Context) error {
 	for _, l := range n.listeners.submission {
 		g.Go(func() error { return submission.Serve(ctx, l) })
 	}
-	g.Go(func() error { return n.queue.Run(ctx, handlers(n.agent, n.box, n.client, story{n.track}, n.log)) })
+	g.Go(func() error {
+		return n.queue.Run(ctx, handlers(n.agent, n.queue, n.box, n.client, story{n.track}, n.log))
+	})
 	g.Go(func() error { return n.serveAdmin(ctx) })
 	g.Go(func() error { return n.reload(ctx) })
 	n.log.Info("serving", "host", n.cfg.Node.Hostname, "version", version(), "generation", n.store.View().Rev)

@@ -39,7 +39,7 @@ func (s *Service) ImportCertificates(ctx context.Context, req ImportRequest) (Im
 			}
 		}
 	}
-	used := make([]bool, len(keys))
+	used := make([]string, len(keys)) // what became of each key; "" = nobody asked for it
 	_, err = s.store.Update(ctx, func(tx *store.Tx) error {
 		for _, c := range certs {
 			importCertificate(tx, &res, c, keys, used, toDNS, toLDAP)
@@ -53,8 +53,11 @@ func (s *Service) ImportCertificates(ctx context.Context, req ImportRequest) (Im
 		return ImportResult{}, storeFailure("nothing was imported", err)
 	}
 	for i, k := range keys {
-		if !used[i] {
-			res.refuse(ImportItem{File: k.file, Kind: "key"}, "a private key, and no certificate for it beside it; give both together")
+		switch item := (ImportItem{File: k.file, Kind: "key"}); used[i] {
+		case "":
+			res.refuse(item, "a private key, and no certificate for it beside it; give both together")
+		case "refused":
+			res.refuse(item, "the key of a certificate that was refused")
 		}
 	}
 	res.Code = res.code()
@@ -81,7 +84,7 @@ func publishTo(list []string) (dns, ldap bool, err error) {
 
 // importCertificate takes one certificate, under every owner of ours that its
 // subjectAltName names, with its key where there is one.
-func importCertificate(tx *store.Tx, res *ImportResult, c found, keys []found, used []bool, toDNS, toLDAP bool) {
+func importCertificate(tx *store.Tx, res *ImportResult, c found, keys []found, used []string, toDNS, toLDAP bool) {
 	item := ImportItem{File: c.file, Kind: "certificate", SHA256: store.Fingerprint(c.cert.Raw)}
 	if c.cert.IsCA {
 		const why = "the certificate of an issuer, which is not published; if you trust it, add it with `directctl anchor add`"
@@ -92,17 +95,20 @@ func importCertificate(tx *store.Tx, res *ImportResult, c found, keys []found, u
 		}
 		return
 	}
+	keyAt := slices.IndexFunc(keys, func(k found) bool { return samePublicKey(k.key, c.cert) })
 	owners, err := ourOwners(tx, c.cert)
 	if err != nil {
+		if keyAt >= 0 && used[keyAt] == "" {
+			used[keyAt] = "refused"
+		}
 		res.refuse(item, err.Error())
 		return
 	}
-	keyAt := slices.IndexFunc(keys, func(k found) bool { return samePublicKey(k.key, c.cert) })
 	for _, o := range owners {
 		item.Owner = o.String()
 		added, err := tx.AddCertificate(store.Certificate{Owner: o, DER: c.cert.Raw, PublishDNS: toDNS, PublishLDAP: toLDAP})
 		if err == nil && keyAt >= 0 {
-			used[keyAt] = true
+			used[keyAt] = "taken"
 			err = tx.PutKey(item.SHA256, o, keys[keyAt].key)
 		}
 		res.record(item, added, err, c.cert)

@@ -120,6 +120,9 @@ type Message struct {
 	From       string      `json:"from"`
 	At         time.Time   `json:"at"`
 	Recipients []Recipient `json:"recipients"`
+	// Notifications that speak of nobody whom the message went to. None of them
+	// counts.
+	Notifications []Notification `json:"notifications,omitempty"`
 }
 
 // Recipient is what became of a message for one recipient.
@@ -136,7 +139,9 @@ type Notification struct {
 	Disposition string    `json:"disposition"`
 	At          time.Time `json:"at"`
 	Counted     bool      `json:"counted"`
-	Reason      string    `json:"reason,omitempty"`
+	Reason      string    `json:"reason,omitempty"`    // of a failure, or why it does not count
+	Signer      string    `json:"signer,omitempty"`    // whom its signature is bound to
+	Recipient   string    `json:"recipient,omitempty"` // whom it speaks of, where that is not clear
 }
 
 // QueueRequest names an item of the queue.
