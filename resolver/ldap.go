@@ -82,7 +82,7 @@ type session struct {
 
 func (l *session) close() {
 	l.stop()
-	l.conn.Close() //nolint:errcheck // nothing is left to lose
+	l.conn.Close() // nothing is left to lose
 }
 
 // connect tries the addresses of a server in turn and binds anonymously at the first that accepts (RFC 4513 §5.1.1).
@@ -101,7 +101,7 @@ func (d *discovery) connect(ctx context.Context, s target, addrs []netip.Addr) (
 			continue
 		}
 		if deadline, ok := ctx.Deadline(); ok {
-			c.SetDeadline(deadline) //nolint:errcheck // a socket that takes no deadline fails at its first use
+			c.SetDeadline(deadline) // a socket that takes no deadline fails at its first use
 		}
 		conn := ldap.NewConn(&guardedConn{Conn: c}, false)
 		conn.Start()

@@ -55,7 +55,7 @@ func newDNS(t testing.TB) *fakeDNS {
 	}
 	f.addr = pc.LocalAddr().String()
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: f.handler("udp")}, {Listener: l, Handler: f.handler("tcp")}} {
-		go s.ActivateAndServe() //nolint:errcheck // ends with the test
+		go s.ActivateAndServe() // ends with the test
 		t.Cleanup(func() { s.Shutdown() })
 	}
 	return f
@@ -97,7 +97,7 @@ func (f *fakeDNS) handler(network string) dns.HandlerFunc {
 			}
 			m.Truncate(size)
 		}
-		w.WriteMsg(m) //nolint:errcheck // the client is the test
+		w.WriteMsg(m) // the client is the test
 	}
 }
 
@@ -213,7 +213,7 @@ func newLDAP(t testing.TB, bases ...string) *fakeLDAP {
 		t.Fatal(err)
 	}
 	f.port = closedPort(t)
-	go s.Run("127.0.0.1:" + strconv.Itoa(f.port)) //nolint:errcheck // ends with the test
+	go s.Run("127.0.0.1:" + strconv.Itoa(f.port)) // ends with the test
 	t.Cleanup(func() { s.Stop() })
 	for range 200 {
 		if s.Ready() {

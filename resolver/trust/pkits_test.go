@@ -4,8 +4,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -34,7 +34,11 @@ var pkitsSkips = []struct{ prefix, why string }{
 var pkitsOff = []string{"binding", "key-usage", "revocation"}
 
 func TestPKITS(t *testing.T) {
-	dir := filepath.Join(runtime.GOROOT(), "src/crypto/x509/testdata/nist-pkits") //nolint:staticcheck // test data of the toolchain that runs the test
+	root, err := exec.Command("go", "env", "GOROOT").Output() // the certificates are test data of the toolchain
+	if err != nil {
+		t.Skip("SKIP peer PKITS absent: " + err.Error())
+	}
+	dir := filepath.Join(strings.TrimSpace(string(root)), "src/crypto/x509/testdata/nist-pkits")
 	raw, err := os.ReadFile(filepath.Join(dir, "vectors.json"))
 	if err != nil {
 		t.Skip("SKIP peer PKITS absent: " + err.Error())
