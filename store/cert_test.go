@@ -25,6 +25,7 @@ import (
 )
 
 func TestOwnersComeFromTheSubjectAltNameAlone(t *testing.T) {
+	spec.Covers(t, "AS-1.4-d", "AS-1.4-e")
 	pki := testpki.New(t)
 	for _, c := range []struct {
 		name string
@@ -195,7 +196,7 @@ func TestAnOwnerHasNoMoreThanOneAnswerCarries(t *testing.T) {
 }
 
 func TestKeyPairsOpenAgainOldAndNew(t *testing.T) {
-	spec.Covers(t, "AS-1.4-k")
+	spec.Covers(t, "AS-1.4-i", "AS-1.4-k")
 	pki := testpki.New(t)
 	old, next := pki.SelfSigned("bob", testpki.Address("bob@a.direct.test")), pki.SelfSigned("bob", testpki.Address("bob@a.direct.test"))
 	both := pki.SelfSigned("both", testpki.Address("ann@a.direct.test"), testpki.Domain("a.direct.test"))
