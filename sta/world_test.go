@@ -110,7 +110,7 @@ func (q queue) Settle(_ context.Context, item string, ds []mail.Delivery, notice
 		if !notices[i].IsZero() {
 			q.w.notices = append(q.w.notices, notices[i])
 		}
-		if err := (mailbox{q.w}).Publish(context.Background(), d.Recipient, d.Staged); err != nil {
+		if err := mailbox(q).Publish(context.Background(), d.Recipient, d.Staged); err != nil {
 			return nil, err
 		}
 	}

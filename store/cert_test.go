@@ -229,6 +229,7 @@ func TestKeyPairsOpenAgainOldAndNew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		//lint:ignore SA1019 any use of the key shows that it opened
 		secret, err := rsa.EncryptPKCS1v15(rand.Reader, key.Public().(*rsa.PublicKey), []byte("secret"))
 		if err != nil {
 			t.Fatal(err)

@@ -148,6 +148,10 @@ func buildVersion() string {
 	return info.Main.Version
 }
 
+// manualDate stands on the pages; a fixed one, so that they change only with
+// the commands.
+var manualDate = time.Date(2026, time.November, 24, 0, 0, 0, 0, time.UTC)
+
 // docs writes the man pages and the completions; `make docs` calls it.
 func (t *tool) docs() *cobra.Command {
 	return &cobra.Command{
@@ -158,8 +162,8 @@ func (t *tool) docs() *cobra.Command {
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err
 			}
-			epoch := time.Unix(0, 0).UTC() // the pages carry no date, so that they change only with the commands
-			header := &doc.GenManHeader{Title: "DIRECTCTL", Section: "1", Source: "Direct Node", Manual: "User commands", Date: &epoch}
+			date := manualDate
+			header := &doc.GenManHeader{Title: "DIRECTCTL", Section: "1", Source: "Direct Node", Manual: "User commands", Date: &date}
 			return errors.Join(
 				doc.GenManTree(root, header, dir),
 				root.GenBashCompletionFileV2(filepath.Join(dir, "directctl.bash"), true),

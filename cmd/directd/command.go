@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -78,11 +79,14 @@ SIGTERM and SIGINT drain and end it; SIGHUP reads the TLS certificate again.`,
 	cmd.Flags().StringVar(&man, "man", "", "write the manual page into `FOLDER` and exit")
 	_ = cmd.Flags().MarkHidden("man")
 	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.DisableAutoGenTag = true
 	return cmd
 }
 
+// manHeader carries a fixed date, so that the page changes only with the flags.
 func manHeader() *doc.GenManHeader {
-	return &doc.GenManHeader{Title: "DIRECTD", Section: "8", Source: "Direct Node", Manual: "System administration"}
+	date := time.Date(2026, time.November, 24, 0, 0, 0, 0, time.UTC)
+	return &doc.GenManHeader{Title: "DIRECTD", Section: "8", Source: "Direct Node", Manual: "System administration", Date: &date}
 }
 
 // version comes from the build information.

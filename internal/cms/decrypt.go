@@ -153,6 +153,7 @@ func (a attempt) unwrapV15(substitute []byte) []byte {
 		_ = rsa.DecryptPKCS1v15SessionKey(rand.Reader, private, a.encrypted, key) // an error here is about the sizes, which are public
 		return key
 	}
+	//lint:ignore SA1019 the same variant, asked of a hardware key
 	key, err := a.key.Decrypt(rand.Reader, a.encrypted, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: len(substitute)})
 	if err != nil || len(key) != len(substitute) {
 		return substitute

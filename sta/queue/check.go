@@ -146,7 +146,7 @@ func (q *Queue) checkFiles(report reporter) {
 				report("", "spool: temporary file %s", id)
 			}
 		default:
-			if q.orphan(id) && q.orphan(id) {
+			if first := q.orphan(id); first && q.orphan(id) {
 				report(id, "a file without a row")
 			}
 		}

@@ -90,16 +90,6 @@ func (s *schedule) add(k taskKey, next time.Time) {
 	s.link(t)
 }
 
-// remove forgets a task that is not running.
-func (s *schedule) remove(k taskKey) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t := s.tasks[k]; t != nil && !t.running {
-		s.unlink(t)
-		delete(s.tasks, k)
-	}
-}
-
 // take returns what may start at at and counts it as running. The lanes take
 // turns, the one with the oldest task first, so that a long lane does not
 // fill the pool before the others have had their share.
