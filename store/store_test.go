@@ -457,7 +457,7 @@ func TestDomainsComeAndGoWithAllThatIsTheirs(t *testing.T) {
 	}
 }
 
-func TestAThousandCertificatesAreOneFastCommit(t *testing.T) {
+func TestAThousandCertificatesAreOneCommit(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -470,7 +470,7 @@ func TestAThousandCertificatesAreOneFastCommit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	s, db := boltStore(t, path)
 	with(t, s, "a.direct.test")
-	before, start := s.View().Rev, time.Now()
+	before := s.View().Rev
 	v := update(t, s, func(tx *store.Tx) error {
 		for _, der := range ders {
 			if added, err := tx.AddCertificate(store.Certificate{DER: der, PublishDNS: true}); err != nil || !added {
@@ -479,12 +479,8 @@ func TestAThousandCertificatesAreOneFastCommit(t *testing.T) {
 		}
 		return nil
 	})
-	took := time.Since(start)
 	if v.Rev != before+1 || len(v.Domain(domain(t, "a.direct.test")).Certificates) != 1000 {
 		t.Errorf("generation %d after %d, %d certificates", v.Rev, before, len(v.Domain(domain(t, "a.direct.test")).Certificates))
-	}
-	if took > 2*time.Second { // with room for the race detector; 60 ms without
-		t.Errorf("took %v", took)
 	}
 	want := text(v)
 	check(t, s)
