@@ -3,7 +3,7 @@
 //
 // Outbound (outbound.go): a submitted message and its envelope in; for every
 // recipient a verdict; one signed and sealed message out to the queue, or a
-// reply that says why not. Inbound (inbound.go): an encrypted message as it
+// reply that says why not. Inbound (inbound.go, notify.go): an encrypted message as it
 // crossed the wire in; for every recipient an acceptance or a refusal;
 // deliveries to mailboxes and sealed notifications out, settled in one
 // transaction.
@@ -150,8 +150,8 @@ func (a *Agent) audit(id string, v Verdict, purpose string) {
 }
 
 // judge finds and evaluates the certificates of one correspondent.
-func (a *Agent) judge(ctx context.Context, who direct.Address, anchors []*x509.Certificate, at time.Time) Verdict {
-	found, err := a.finder.Find(ctx, who)
+func (a *Agent) judge(ctx context.Context, f Finder, who direct.Address, anchors []*x509.Certificate, at time.Time) Verdict {
+	found, err := f.Find(ctx, who)
 	v := Verdict{Address: who, Source: found.Source}
 	switch {
 	case err != nil:

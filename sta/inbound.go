@@ -75,11 +75,11 @@ func (a *Agent) Admit(header []byte) error {
 // temporary.
 func (a *Agent) Receive(ctx context.Context, id string, env mail.Envelope, raw []byte, at time.Time) error {
 	keys := a.keys()
-	decrypters, err := decryptersFor(keys, env.To)
+	boxes, err := keysOf(keys, env.To)
 	if err != nil {
 		return err
 	}
-	verified, err := a.open(id, raw, decrypters)
+	verified, err := a.open(id, raw, boxes)
 	if err != nil {
 		return a.refuseWhole(ctx, id, env, err)
 	}
@@ -87,7 +87,7 @@ func (a *Agent) Receive(ctx context.Context, id string, env mail.Envelope, raw [
 	if err != nil {
 		return a.refuseWhole(ctx, id, env, err)
 	}
-	accepted, outcomes := a.accept(keys, id, env, sender, verified, at)
+	accepted, outcomes := a.accept(keys, id, boxes, sender, verified, received(env, at))
 	if len(accepted) == 0 {
 		if err := a.story.Received(ctx, env, messageID(verified), outcomes); err != nil {
 			return err
@@ -95,39 +95,90 @@ func (a *Agent) Receive(ctx context.Context, id string, env mail.Envelope, raw [
 		return &refusedError{"no recipient trusts the signer"}
 	}
 	if report.IsReport(verified.Header()) {
-		return a.receiveReport(ctx, id, accepted[0], at)
+		return a.receiveReport(ctx, id, env, accepted, at)
 	}
 	return a.deliver(ctx, keys, id, env, accepted, outcomes, at)
 }
 
-// decryptersFor gives the keys of the actual recipients (AS 2.4-g).
-func decryptersFor(keys Keys, rcpts []direct.Address) ([]cms.Decrypter, error) {
-	var decrypters []cms.Decrypter
+// received is the moment for which a message is judged: that of its receipt,
+// however often and late it is tried again.
+func received(env mail.Envelope, at time.Time) time.Time {
+	if !env.At.IsZero() && env.At.Before(at) {
+		return env.At
+	}
+	return at
+}
+
+// box is a recipient with its keys.
+type box struct {
+	recipient  direct.Address
+	decrypters []cms.Decrypter
+	identity   string // equal for recipients with the same keys
+	known      bool   // the recipient has a key here
+	opens      bool   // its keys open the message
+}
+
+// keysOf gives the keys of the actual recipients (AS 2.4-g), each apart from the
+// others.
+func keysOf(keys Keys, rcpts []direct.Address) ([]box, error) {
+	boxes := make([]box, 0, len(rcpts))
 	for _, rcpt := range rcpts {
 		pairs, err := keys.Pairs(rcpt)
 		if err != nil {
 			return nil, fmt.Errorf("keys of %s: %w", rcpt, err)
 		}
+		b := box{recipient: rcpt, known: len(pairs) > 0}
 		for _, p := range pairs {
 			if p.Decrypter.Key != nil {
-				decrypters = append(decrypters, p.Decrypter)
+				b.decrypters = append(b.decrypters, p.Decrypter)
+				b.identity += fingerprint(p.Decrypter.Certificate)
 			}
 		}
+		boxes = append(boxes, b)
 	}
-	return decrypters, nil
+	return boxes, nil
 }
 
-// open decrypts and verifies the signature. Nothing of the plaintext goes
-// anywhere before it has verified.
-func (a *Agent) open(id string, raw []byte, decrypters []cms.Decrypter) (smime.Verified, error) {
-	opened, err := smime.OpenDiagnosed(raw, decrypters, func(reason string) {
-		a.o.Log.Warn("not decrypted", "id", id, "reason", reason)
-	})
+// open decrypts the message, verifies its signature and notes whose keys open
+// it. Nothing of the plaintext goes anywhere before it has verified.
+//
+// Every recipient needs a key of its own that opens the message: who has
+// recorded somebody's mail may send it again to him and to another besides, and
+// the keys of the first must not open it for the second.
+func (a *Agent) open(id string, raw []byte, boxes []box) (v smime.Verified, err error) {
+	closed, err := smime.Parse(raw)
 	if err != nil {
-		return smime.Verified{}, err
+		return v, err
 	}
-	// AS 2.6-d: SHA-1 SHOULD be accepted from legacy peers; the stricter profile does not.
-	return smime.Verify(opened, cms.VerifyPolicy{AllowSHA1: !a.strict()})
+	var opened smime.Opened
+	done := false
+	why := cms.ErrDecrypt
+	known := make(map[string]bool) // by identity: whether the keys open the message
+	for i := range boxes {
+		b := &boxes[i]
+		if opens, tried := known[b.identity]; tried {
+			b.opens = opens
+			continue
+		}
+		diagnose := func(reason string) {
+			a.o.Log.Warn("not decrypted", "id", id, "recipient", b.recipient.String(), "reason", reason)
+		}
+		if done {
+			b.opens = closed.Opens(opened, b.decrypters, diagnose)
+		} else if o, err := closed.Open(b.decrypters, diagnose); err == nil {
+			// AS 2.6-d: SHA-1 SHOULD be accepted from legacy peers; the stricter profile does not.
+			if v, err = smime.Verify(o, cms.VerifyPolicy{AllowSHA1: !a.strict()}); err == nil {
+				opened, done, b.opens = o, true, true
+			} else {
+				why = err
+			}
+		}
+		known[b.identity] = b.opens
+	}
+	if !done {
+		return smime.Verified{}, why
+	}
+	return v, nil
 }
 
 // checkEnvelope gives the actual sender: MAIL FROM, which must be the signed
@@ -143,7 +194,9 @@ func (a *Agent) checkEnvelope(env mail.Envelope, v smime.Verified) (direct.Addre
 		}
 		sender = from[0]
 	}
-	if err := checkSender(h, sender); err != nil {
+	if err := checkSender(h, sender); errors.Is(err, replyFromForeign) {
+		return direct.Address{}, errors.New("From lies in another domain than MAIL FROM and Sender")
+	} else if err != nil {
 		return direct.Address{}, errors.New("MAIL FROM is neither From nor Sender of the signed message")
 	}
 	if err := sameFrom(v.Outer(), h); err != nil {
@@ -195,23 +248,40 @@ func checkRecipients(h mail.Header, rcpts []direct.Address) error {
 
 // accept judges the signers for every recipient by itself: each domain has its
 // own anchors (AS 4.2.3).
-func (a *Agent) accept(keys Keys, id string, env mail.Envelope, sender direct.Address, v smime.Verified, at time.Time) ([]Accepted, []Outcome) {
+func (a *Agent) accept(keys Keys, id string, boxes []box, sender direct.Address, v smime.Verified, at time.Time) ([]Accepted, []Outcome) {
 	var accepted []Accepted
 	var outcomes []Outcome
-	for _, rcpt := range env.To {
-		verdict := a.judgeSigners(sender, v, keys.Anchors(rcpt.Domain(), In), at)
-		if pairs, err := keys.Pairs(rcpt); err != nil || len(pairs) == 0 {
-			verdict = Verdict{Address: sender, Refusal: &trust.Refusal{Check: "recipient", Citation: "AS 1.4", Kind: trust.NotFound, Detail: "the recipient has no key here"}}
-		}
-		a.audit(id, verdict, "verify for "+rcpt.String())
+	for _, b := range boxes {
+		verdict, notice := a.judgeFor(keys, b, sender, v, at)
+		a.audit(id, verdict, "verify for "+b.recipient.String())
 		if verdict.Refusal != nil {
-			outcomes = append(outcomes, Outcome{rcpt, "refused", reason(verdict.Refusal)})
+			outcomes = append(outcomes, Outcome{b.recipient, "refused", reason(verdict.Refusal)})
 			continue
 		}
-		outcomes = append(outcomes, Outcome{rcpt, "delivered", ""})
-		accepted = append(accepted, Accepted{rcpt, sender, messageID(v), v, verdict.Trusted[0]})
+		outcomes = append(outcomes, Outcome{b.recipient, "delivered", ""})
+		accepted = append(accepted, Accepted{b.recipient, sender, messageID(v), v, verdict.Trusted[0], notice})
 	}
 	return accepted, outcomes
+}
+
+// judgeFor gives the verdict of one recipient. notice tells that the signer is
+// trusted by the anchors for outbound mail alone: somebody whom we only send to
+// may tell us what became of it, and nothing else (AS 3.0, AS 4.2.1).
+func (a *Agent) judgeFor(keys Keys, b box, sender direct.Address, v smime.Verified, at time.Time) (verdict Verdict, notice bool) {
+	switch {
+	case !b.known:
+		return Verdict{Address: sender, Refusal: &trust.Refusal{Check: "recipient", Citation: "AS 1.4", Kind: trust.NotFound, Detail: "the recipient has no key here"}}, false
+	case !b.opens:
+		return Verdict{Address: sender, Refusal: &trust.Refusal{Check: "recipient", Citation: "AS 2.4", Kind: trust.Invalid, Detail: "the message is not encrypted to this recipient"}}, false
+	}
+	verdict = a.judgeSigners(sender, v, keys.Anchors(b.recipient.Domain(), In), at)
+	if verdict.Refusal == nil || !report.IsReport(v.Header()) {
+		return verdict, false
+	}
+	if out := a.judgeSigners(sender, v, keys.Anchors(b.recipient.Domain(), Out), at); out.Refusal == nil {
+		return out, true
+	}
+	return verdict, false
 }
 
 // judgeSigners evaluates every certificate whose signature verified. Any good
@@ -239,54 +309,39 @@ func (a *Agent) refuseWhole(ctx context.Context, id string, env mail.Envelope, w
 	return &refusedError{why.Error()}
 }
 
-// receiveReport hands a notification to the story. A processed one is for the
-// agent alone; all others tell the sender something and are delivered too.
-func (a *Agent) receiveReport(ctx context.Context, id string, acc Accepted, at time.Time) error {
-	n, err := report.Parse(acc.message.Message())
-	if err != nil {
-		a.o.Log.Warn("report not understood", "id", id, "reason", err.Error())
-		_, err := a.queue.Settle(ctx, id, nil, nil)
-		return err
-	}
-	counted, err := a.story.Notified(ctx, Notice{
-		MessageID: n.MessageID, Original: n.OriginalMessageID, Recipient: n.Recipient, Signer: acc.sender,
-		Disposition: n.Disposition, Reason: n.Reason, At: at,
-	})
-	if err != nil {
-		return err
-	}
-	a.o.Log.Info("notification", "id", id, "about", n.OriginalMessageID, "recipient", n.Recipient.String(), "disposition", n.Disposition, "counted", counted)
-	var deliveries []mail.Delivery
-	if counted && n.Disposition != "processed" {
-		d, err := a.stage(ctx, id, acc)
-		if err != nil {
-			return err
-		}
-		deliveries = append(deliveries, d)
-	}
-	return a.settle(ctx, id, deliveries, make([]smime.Sealed, len(deliveries)))
-}
-
-// deliver stages the message for every recipient that accepted it, makes its
-// processed notification (AS 3.2-a), and settles both in one transaction.
+// deliver makes the processed notification of every recipient that accepted the
+// message (AS 3.2-a), stages the message for each, and settles both in one
+// transaction.
 func (a *Agent) deliver(ctx context.Context, keys Keys, id string, env mail.Envelope, accepted []Accepted, outcomes []Outcome, at time.Time) error {
-	var deliveries []mail.Delivery
-	var notices []smime.Sealed
-	for _, acc := range accepted {
-		notice, err := a.processed(ctx, keys, id, acc, at)
-		if err != nil {
+	n := notifier{a: a, keys: keys, id: id, since: received(env, at), at: at, found: make(map[string]answer)}
+	notices := make([]smime.Sealed, len(accepted))
+	for i, acc := range accepted {
+		var err error
+		if notices[i], err = n.processed(ctx, acc); err != nil {
 			return err
 		}
-		d, err := a.stage(ctx, id, acc)
-		if err != nil {
-			return err
-		}
-		deliveries, notices = append(deliveries, d), append(notices, notice)
+	}
+	deliveries, err := a.stageAll(ctx, id, accepted)
+	if err != nil {
+		return err
 	}
 	if err := a.story.Received(ctx, env, accepted[0].messageID, outcomes); err != nil {
 		return err
 	}
 	return a.settle(ctx, id, deliveries, notices)
+}
+
+// stageAll stages the message for every recipient.
+func (a *Agent) stageAll(ctx context.Context, id string, accepted []Accepted) ([]mail.Delivery, error) {
+	deliveries := make([]mail.Delivery, 0, len(accepted))
+	for _, acc := range accepted {
+		d, err := a.stage(ctx, id, acc)
+		if err != nil {
+			return nil, err
+		}
+		deliveries = append(deliveries, d)
+	}
+	return deliveries, nil
 }
 
 // stage writes the message, and only what its signature covers, for one
@@ -321,84 +376,6 @@ func (a *Agent) settle(ctx context.Context, id string, deliveries []mail.Deliver
 		}
 	}
 	return nil
-}
-
-// processed makes the sealed processed notification of one recipient. It is
-// zero where the sender cannot be encrypted to: then nothing may be said
-// (AS 3.0-k). An error is temporary.
-func (a *Agent) processed(ctx context.Context, keys Keys, id string, acc Accepted, at time.Time) (smime.Sealed, error) {
-	anchors := keys.Anchors(acc.recipient.Domain(), Out)
-	for _, target := range notificationTargets(acc) {
-		v := a.judge(ctx, target, anchors, at)
-		if v.Refusal != nil && target.Equal(acc.sender) {
-			// AS 2.3-e: a certificate from a signed message is a way of discovery too.
-			if own := a.fromSignature(acc, anchors, at); own.Refusal == nil {
-				v = own
-			}
-		}
-		a.audit(id, v, "encrypt notification")
-		switch {
-		case v.Refusal == nil:
-			return a.sealNotification(keys, acc, target, v.Trusted, at)
-		case v.Refusal.Kind == trust.TemporaryFault:
-			return smime.Sealed{}, v.Refusal
-		}
-	}
-	a.o.Log.Warn("no notification: the sender has no certificate that may be encrypted to", "id", id, "sender", acc.sender.String())
-	return smime.Sealed{}, nil
-}
-
-// notificationTargets gives the addresses that a processed notification may go
-// to, in the order of AS 3.2-g: Disposition-Notification-To, then MAIL FROM.
-func notificationTargets(acc Accepted) []direct.Address {
-	var targets []direct.Address
-	if v := acc.message.Header().Get("Disposition-Notification-To"); v != "" {
-		if addrs, err := mail.ParseAddressList(v); err == nil && len(addrs) > 0 {
-			targets = append(targets, addrs[0])
-		}
-	}
-	if len(targets) == 0 || !targets[0].Equal(acc.sender) {
-		targets = append(targets, acc.sender)
-	}
-	return targets
-}
-
-func (a *Agent) fromSignature(acc Accepted, anchors []*x509.Certificate, at time.Time) Verdict {
-	q := trust.Question{Address: acc.sender, Purpose: trust.Encrypt, Candidates: [][]byte{acc.signer.Certificate().Raw}, Anchors: anchors, At: at, Policy: a.o.Policy}
-	for _, s := range acc.message.Signers() {
-		q.Intermediates = append(q.Intermediates, s.Embedded...)
-	}
-	j := trust.Evaluate(q)
-	return Verdict{Address: acc.sender, Source: "signature", Trusted: j.Trusted(), Refusal: j.Refusal()}
-}
-
-// sealNotification composes, signs and seals. The Message-ID follows from the
-// message and the recipient, so that a notification made again is the same.
-func (a *Agent) sealNotification(keys Keys, acc Accepted, target direct.Address, to []trust.Trusted, at time.Time) (smime.Sealed, error) {
-	signers, err := signersFor(keys, acc.recipient, at)
-	if err != nil {
-		return smime.Sealed{}, fmt.Errorf("sign the notification of %s: %w", acc.recipient, err)
-	}
-	digest := acc.Digest()
-	mdn := report.MDN{
-		Disposition:       "processed",
-		From:              acc.recipient,
-		To:                target,
-		FinalRecipient:    acc.recipient,
-		OriginalMessageID: acc.messageID,
-		ReportingUA:       a.o.Hostname + "; Direct Node",
-		MessageID:         mail.NewMessageID(a.o.Hostname, append(digest[:], acc.recipient.Key()...)),
-		At:                at,
-	}
-	composed, err := mdn.Compose()
-	if err != nil {
-		return smime.Sealed{}, err
-	}
-	signed, err := smime.Sign(composed, signers, at)
-	if err != nil {
-		return smime.Sealed{}, err
-	}
-	return smime.Seal(signed, acc.recipient, to, smime.SealOptions{Transport: a.o.Transport})
 }
 
 func messageID(v smime.Verified) string {

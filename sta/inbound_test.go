@@ -129,7 +129,7 @@ func TestEachRecipientIsJudgedByItself(t *testing.T) {
 	w.user(bob)
 	w.user("dan@a.direct.test")
 	w.anchors["a.direct.test"] = nil // dan's domain trusts nobody
-	if err := w.receive(w.envelope(alice, bob, "dan@a.direct.test"), w.seal(letter(alice, bob, ""), a, alice, bob)); err != nil {
+	if err := w.receive(w.envelope(alice, bob, "dan@a.direct.test"), w.seal(letter(alice, bob, ""), a, alice, bob, "dan@a.direct.test")); err != nil {
 		t.Fatal(err)
 	}
 	if w.mailbox[bob] == nil || w.mailbox["dan@a.direct.test"] != nil || len(w.notices) != 1 {

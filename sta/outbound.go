@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"directnode/internal/cms"
@@ -43,11 +46,20 @@ func (a *Agent) Send(ctx context.Context, env mail.Envelope, message []byte, at 
 	if len(sealed) == 0 {
 		return "", refuseAll(verdicts)
 	}
-	if err := a.reportRefused(ctx, env, sub.messageID, verdicts, at); err != nil {
+	bounce, err := a.stageRefused(ctx, env, sub.messageID, verdicts, at)
+	if err != nil {
 		return "", err
 	}
+	// After an error the submitter sends all of it again. What was put before the
+	// error is known to its recipients by its Message-ID; the report would be one
+	// more for each attempt, and is shown last.
 	for _, s := range sealed {
 		if err := a.queue.Put(ctx, s); err != nil {
+			return "", errors.Join(err, a.discard(bounce))
+		}
+	}
+	if bounce != "" {
+		if err := a.box.Publish(ctx, env.From, bounce); err != nil {
 			return "", err
 		}
 	}
@@ -105,16 +117,16 @@ func (a *Agent) checkSubmission(keys Keys, env mail.Envelope, message []byte, at
 	return sub, nil
 }
 
-// withoutBcc removes Bcc fields, which are for the submission only
-// (RFC 5322 §3.6.3); every other octet stays.
+// withoutBcc removes Bcc and Resent-Bcc fields, which are for the submission
+// only (RFC 5322 §3.6.3, §3.6.6); every other octet stays.
 func withoutBcc(h mail.Header, message []byte) []byte {
-	if !h.Has("Bcc") {
+	if !h.Has("Bcc") && !h.Has("Resent-Bcc") {
 		return message
 	}
 	var out bytes.Buffer
 	at := 0
 	for _, f := range h {
-		if !strings.EqualFold(f.Name, "Bcc") {
+		if !strings.EqualFold(f.Name, "Bcc") && !strings.EqualFold(f.Name, "Resent-Bcc") {
 			out.Write(f.Raw)
 		}
 		at += len(f.Raw)
@@ -123,23 +135,37 @@ func withoutBcc(h mail.Header, message []byte) []byte {
 	return out.Bytes()
 }
 
-// checkSender demands one From field and an envelope sender that is its address
-// or the Sender's: signatures are made for the actual sender (AS 2.2, 2.4).
+// checkSender demands one From with one address, and an envelope sender that is
+// this address or the Sender's: signatures are made for the actual sender
+// (AS 2.2, 2.4). A Sender speaks for a From of its own domain only: what people
+// read is From, and a signature that is bound to mallory@x must not vouch for
+// ceo@y.
 func checkSender(h mail.Header, sender direct.Address) error {
-	from := h.All("From")
-	if len(from) != 1 {
-		return malformed(fmt.Sprintf("the message has %d From fields; it needs exactly one", len(from)))
+	fields := h.All("From")
+	if len(fields) != 1 {
+		return malformed(fmt.Sprintf("the message has %d From fields; it needs exactly one", len(fields)))
 	}
-	for _, name := range []string{"From", "Sender"} {
-		for _, v := range h.All(name) {
-			addrs, err := mail.ParseAddressList(v)
-			if err != nil {
-				return malformed("field " + name + ": " + err.Error())
-			}
-			if len(addrs) == 1 && addrs[0].Equal(sender) {
-				return nil
-			}
+	from, err := mail.ParseAddressList(fields[0])
+	switch {
+	case err != nil:
+		return malformed("field From: " + err.Error())
+	case len(from) != 1:
+		return malformed(fmt.Sprintf("field From holds %d addresses; it needs exactly one", len(from)))
+	case from[0].Equal(sender):
+		return nil
+	}
+	for _, v := range h.All("Sender") {
+		addrs, err := mail.ParseAddressList(v)
+		if err != nil {
+			return malformed("field Sender: " + err.Error())
 		}
+		if len(addrs) != 1 || !addrs[0].Equal(sender) {
+			continue
+		}
+		if from[0].Domain() != sender.Domain() {
+			return replyFromForeign
+		}
+		return nil
 	}
 	return replyFromDiffer
 }
@@ -160,14 +186,36 @@ func signersFor(keys Keys, sender direct.Address, at time.Time) ([]cms.Signer, e
 	return nil, replyNoKey
 }
 
+// maxLookups is how many recipients of one submission are looked up at a time.
+// One after another, the slow directories of a hundred recipients would take
+// longer than the ten minutes that a submitter waits (RFC 5321 §4.5.3.2.6).
+const maxLookups = 16
+
 // judgeAll gives one verdict per recipient, in the order of the envelope.
 func (a *Agent) judgeAll(ctx context.Context, keys Keys, env mail.Envelope, at time.Time) []Verdict {
 	anchors := keys.Anchors(env.From.Domain(), Out)
-	verdicts := make([]Verdict, 0, len(env.To))
-	for _, rcpt := range env.To {
-		v := a.judge(ctx, rcpt, anchors, at)
+	verdicts := make([]Verdict, len(env.To))
+	slots := make(chan struct{}, maxLookups)
+	var wg sync.WaitGroup
+	var failed atomic.Value // a panic belongs to this submission, not to the process
+	for i, rcpt := range env.To {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					failed.Store(fmt.Sprintf("%v\n%s", p, debug.Stack()))
+				}
+				<-slots
+			}()
+			verdicts[i] = a.judge(ctx, a.finder, rcpt, anchors, at)
+		})
+	}
+	wg.Wait()
+	if p := failed.Load(); p != nil {
+		panic(p)
+	}
+	for _, v := range verdicts {
 		a.audit(env.ID, v, "encrypt")
-		verdicts = append(verdicts, v)
 	}
 	return verdicts
 }
@@ -212,9 +260,10 @@ func (a *Agent) seal(sub submission, env mail.Envelope, signers []cms.Signer, ve
 	return sealed, nil
 }
 
-// reportRefused puts a failed delivery status notification about the refused
-// recipients into the sender's own mailbox. It never leaves the node.
-func (a *Agent) reportRefused(ctx context.Context, env mail.Envelope, messageID string, verdicts []Verdict, at time.Time) error {
+// stageRefused stages a failed delivery status notification about the refused
+// recipients in the sender's own mailbox, "" where none was refused. It never
+// leaves the node.
+func (a *Agent) stageRefused(ctx context.Context, env mail.Envelope, messageID string, verdicts []Verdict, at time.Time) (staged string, err error) {
 	var failures []report.Failure
 	for _, v := range verdicts {
 		if v.Refusal != nil {
@@ -222,13 +271,14 @@ func (a *Agent) reportRefused(ctx context.Context, env mail.Envelope, messageID 
 		}
 	}
 	if len(failures) == 0 {
-		return nil
+		return "", nil
 	}
-	return a.bounce(ctx, env.From, messageID, env.ID+".dsn", failures, at)
+	return a.stageBounce(ctx, env.From, messageID, env.ID+".dsn", failures, at)
 }
 
-// bounce writes a delivery status notification into the mailbox of one of ours.
-func (a *Agent) bounce(ctx context.Context, sender direct.Address, messageID, name string, failures []report.Failure, at time.Time) error {
+// stageBounce writes a delivery status notification where the mailbox of one of
+// ours does not show it yet.
+func (a *Agent) stageBounce(ctx context.Context, sender direct.Address, messageID, name string, failures []report.Failure, at time.Time) (staged string, err error) {
 	dsn := report.DSN{
 		To:                sender,
 		ReportingMTA:      a.o.Hostname,
@@ -239,13 +289,20 @@ func (a *Agent) bounce(ctx context.Context, sender direct.Address, messageID, na
 	}
 	composed, err := dsn.Compose()
 	if err != nil {
-		return fmt.Errorf("compose the report about %s: %w", messageID, err)
+		return "", fmt.Errorf("compose the report about %s: %w", messageID, err)
 	}
-	staged, err := a.box.Stage(ctx, sender, name, bytes.NewReader(composed))
-	if err != nil {
-		return fmt.Errorf("report about %s: %w", messageID, err)
+	if staged, err = a.box.Stage(ctx, sender, name, bytes.NewReader(composed)); err != nil {
+		return "", fmt.Errorf("report about %s: %w", messageID, err)
 	}
-	return a.box.Publish(ctx, sender, staged)
+	return staged, nil
+}
+
+// discard removes a staged report, if there is one.
+func (a *Agent) discard(staged string) error {
+	if staged == "" {
+		return nil
+	}
+	return a.box.Discard(staged)
 }
 
 // Undelivered tells the sender that a message was given up for one recipient.
@@ -255,7 +312,11 @@ func (a *Agent) Undelivered(ctx context.Context, id, messageID string, sender, r
 		return nil
 	}
 	f := report.Failure{Recipient: rcpt, Status: "5.0.0", Reason: "the message could not be delivered and is given up; the last answer was: " + last.Error()}
-	return a.bounce(ctx, sender, messageID, id+"."+shortHash(rcpt.Key())+".dsn", []report.Failure{f}, at)
+	staged, err := a.stageBounce(ctx, sender, messageID, id+"."+shortHash(rcpt.Key())+".dsn", []report.Failure{f}, at)
+	if err != nil {
+		return err
+	}
+	return a.box.Publish(ctx, sender, staged)
 }
 
 func refused(verdicts []Verdict) int {

@@ -13,10 +13,11 @@ import (
 
 // Replies to a submitter, who is one of our own and may know everything.
 var (
-	replyNotLocal   = &mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "the sender's domain is not one of this node's; submit with an address of a domain that `directctl domain list` shows"}
-	replyNullPath   = &mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "a submission needs a sender address: trust is decided for the sender (AS 2.4)"}
-	replyNoKey      = &mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 8}, Text: "this node holds no certificate with its key that may sign for the sender; import one with `directctl cert import`"}
-	replyFromDiffer = &mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "MAIL FROM must equal the message's From or Sender"}
+	replyNotLocal    = &mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "the sender's domain is not one of this node's; submit with an address of a domain that `directctl domain list` shows"}
+	replyNullPath    = &mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "a submission needs a sender address: trust is decided for the sender (AS 2.4)"}
+	replyNoKey       = &mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 8}, Text: "this node holds no certificate with its key that may sign for the sender; import one with `directctl cert import`"}
+	replyFromDiffer  = &mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "MAIL FROM must equal the message's From or Sender"}
+	replyFromForeign = &mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Sender may speak for a From of its own domain only"}
 )
 
 // Replies to the outside, which say nothing about what is inside.

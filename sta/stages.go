@@ -26,10 +26,13 @@ type Accepted struct {
 	messageID string
 	message   smime.Verified
 	signer    trust.Trusted
+	notice    bool // the signer is trusted to notify us, and for nothing else
 }
 
 // Digest is the message's identity for its recipient: equal for a message that
-// a peer sends again, encrypted anew or not.
+// a peer sends again, encrypted anew or not. Where the peer gave it no
+// Message-ID its Date takes that place, so that two messages that say the same
+// on two days are two.
 func (a Accepted) Digest() [32]byte {
 	content := a.message.Digest()
 	h := sha256.New()
@@ -37,6 +40,10 @@ func (a Accepted) Digest() [32]byte {
 	h.Write([]byte{0})
 	h.Write([]byte(a.messageID))
 	h.Write([]byte{0})
+	if a.messageID == "" {
+		h.Write([]byte(a.message.Header().Get("Date")))
+		h.Write([]byte{0})
+	}
 	h.Write(content[:])
 	return [32]byte(h.Sum(nil))
 }

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"directnode/internal/cms"
 	"directnode/internal/direct"
@@ -30,6 +32,8 @@ type world struct {
 	anchors    map[string][]*x509.Certificate // by domain
 	found      map[string][][]byte            // by address key
 	findErr    error
+	outOnly    bool  // the anchors are for mail that we send
+	putErr     error // what Put answers
 	sealed     []smime.Sealed
 	settled    []string
 	seen       map[string]bool
@@ -41,6 +45,9 @@ type world struct {
 	outcomes   []sta.Outcome
 	notified   []sta.Notice
 	count      bool // what Notified answers
+	slow       time.Duration
+	panics     bool         // Find does
+	finds      atomic.Int64 // calls of Find
 }
 
 // newWorld is node b.direct.test with bob, who trusts root.
@@ -79,17 +86,30 @@ func (k keys) Local(d direct.Domain) bool {
 func (k keys) Pairs(a direct.Address) ([]sta.Pair, error) {
 	return append(append([]sta.Pair{}, k.w.pairs[a.Key()]...), k.w.pairs[a.Domain().String()]...), nil
 }
-func (k keys) Anchors(d direct.Domain, _ sta.Way) []*x509.Certificate { return k.w.anchors[d.String()] }
+func (k keys) Anchors(d direct.Domain, way sta.Way) []*x509.Certificate {
+	if way == sta.In && k.w.outOnly {
+		return nil
+	}
+	return k.w.anchors[d.String()]
+}
 
 type finder struct{ w *world }
 
 func (f finder) Find(_ context.Context, a direct.Address) (sta.Found, error) {
+	f.w.finds.Add(1)
+	time.Sleep(f.w.slow)
+	if f.w.panics {
+		panic("a bug in the resolver")
+	}
 	return sta.Found{Address: a, Certificates: f.w.found[a.Key()], Source: "dns-address"}, f.w.findErr
 }
 
 type queue struct{ w *world }
 
 func (q queue) Put(_ context.Context, s smime.Sealed) error {
+	if q.w.putErr != nil {
+		return q.w.putErr
+	}
 	q.w.sealed = append(q.w.sealed, s)
 	return nil
 }
@@ -186,14 +206,18 @@ func letter(from, to, extra string) []byte {
 
 // seal is a peer: it signs and seals like one, with any pair and for any
 // certificates.
-func (w *world) seal(message []byte, signer sta.Pair, from, to string) []byte {
+func (w *world) seal(message []byte, signer sta.Pair, from string, to ...string) []byte {
 	w.t.Helper()
 	signed, err := smime.Sign(message, []cms.Signer{signer.Signer}, testpki.Now())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	j := trust.Evaluate(trust.Question{Address: address(w.t, to), Purpose: trust.Encrypt, Candidates: w.found[to], Anchors: []*x509.Certificate{w.root.Cert}, At: testpki.Now()})
-	sealed, err := smime.Seal(signed, address(w.t, from), j.Trusted(), smime.SealOptions{})
+	var trusted []trust.Trusted
+	for _, rcpt := range to {
+		j := trust.Evaluate(trust.Question{Address: address(w.t, rcpt), Purpose: trust.Encrypt, Candidates: w.found[rcpt], Anchors: []*x509.Certificate{w.root.Cert}, At: testpki.Now()})
+		trusted = append(trusted, j.Trusted()...)
+	}
+	sealed, err := smime.Seal(signed, address(w.t, from), trusted, smime.SealOptions{})
 	if err != nil {
 		w.t.Fatal(err)
 	}

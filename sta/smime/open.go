@@ -2,6 +2,7 @@ package smime
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 
 	"directnode/internal/cms"
@@ -43,6 +44,66 @@ func checkEnveloped(h mail.Header) error {
 	return refuse(CheckEnveloped, "AS 2.4", "another kind of S/MIME message than enveloped-data", nil)
 }
 
+// Closed is a message as it came from the wire, taken apart as far as that goes
+// without a key.
+type Closed struct {
+	outer     mail.Header
+	enveloped *cms.EnvelopedData
+	size      int // of the encrypted object; the content is smaller
+}
+
+// Parse takes the clear part of a message apart. Errors are *Refusal.
+func Parse(raw []byte) (Closed, error) {
+	h, body, err := mail.Split(raw)
+	if err != nil {
+		return Closed{}, refuse(CheckFormat, "RFC 5322 §2.2", "not an Internet message", err)
+	}
+	if err := checkEnveloped(h); err != nil {
+		return Closed{}, err
+	}
+	octets, err := mail.DecodeBody(h, body)
+	if err != nil {
+		return Closed{}, refuse(CheckFormat, "RFC 2045 §6", "the transfer encoding of the encrypted content", err)
+	}
+	enveloped, err := cms.ParseEnvelopedData(octets, cms.Limits{})
+	if err != nil {
+		return Closed{}, refuse(CheckEnveloped, "RFC 5652 §6", "no EnvelopedData", err)
+	}
+	return Closed{outer: h, enveloped: enveloped, size: len(octets)}, nil
+}
+
+// Open decrypts with the first of the keys that fits. The keys must be those of
+// one actual recipient (AS 2.4): what opens with somebody else's key is not for
+// this one. diagnose, unless nil, is told why a message did not decrypt; the
+// sentence is for the node's own log, see cms.DecryptDiagnosed. The error is
+// cms.ErrDecrypt, the same value whatever happened.
+func (c Closed) Open(keys []cms.Decrypter, diagnose func(reason string)) (Opened, error) {
+	var plain bytes.Buffer
+	plain.Grow(c.size)
+	if err := c.enveloped.DecryptDiagnosed(&plain, keys, diagnose); err != nil {
+		return Opened{}, err
+	}
+	return Opened{outer: c.outer, entity: plain.Bytes()}, nil
+}
+
+// Opens tells whether the keys decrypt the message to the content that o holds.
+// It keeps no second copy of the content.
+func (c Closed) Opens(o Opened, keys []cms.Decrypter, diagnose func(reason string)) bool {
+	same := comparison{rest: o.entity}
+	return c.enveloped.DecryptDiagnosed(&same, keys, diagnose) == nil && len(same.rest) == 0
+}
+
+// comparison is a writer that takes exactly the octets that it expects.
+type comparison struct{ rest []byte }
+
+func (c *comparison) Write(b []byte) (int, error) {
+	if !bytes.HasPrefix(c.rest, b) {
+		return 0, errors.New("another content")
+	}
+	c.rest = c.rest[len(b):]
+	return len(b), nil
+}
+
 // Open decrypts a message as it came from the wire with the first of the keys
 // that fits. The keys must be those of the actual recipients (AS 2.4). Only the
 // root is ever decrypted: an encrypted part inside another message is an
@@ -51,31 +112,9 @@ func checkEnveloped(h mail.Header) error {
 // The error is cms.ErrDecrypt, the same value whatever happened, once a key is
 // involved; before that it is a *Refusal.
 func Open(raw []byte, keys []cms.Decrypter) (Opened, error) {
-	return OpenDiagnosed(raw, keys, nil)
-}
-
-// OpenDiagnosed is Open that also tells the operator why a message did not
-// decrypt. The sentence is for the node's own log; see cms.DecryptDiagnosed.
-func OpenDiagnosed(raw []byte, keys []cms.Decrypter, diagnose func(reason string)) (Opened, error) {
-	h, body, err := mail.Split(raw)
+	c, err := Parse(raw)
 	if err != nil {
-		return Opened{}, refuse(CheckFormat, "RFC 5322 §2.2", "not an Internet message", err)
-	}
-	if err := checkEnveloped(h); err != nil {
 		return Opened{}, err
 	}
-	octets, err := mail.DecodeBody(h, body)
-	if err != nil {
-		return Opened{}, refuse(CheckFormat, "RFC 2045 §6", "the transfer encoding of the encrypted content", err)
-	}
-	enveloped, err := cms.ParseEnvelopedData(octets, cms.Limits{})
-	if err != nil {
-		return Opened{}, refuse(CheckEnveloped, "RFC 5652 §6", "no EnvelopedData", err)
-	}
-	var plain bytes.Buffer
-	plain.Grow(len(octets))
-	if err := enveloped.DecryptDiagnosed(&plain, keys, diagnose); err != nil {
-		return Opened{}, err
-	}
-	return Opened{outer: h, entity: plain.Bytes()}, nil
+	return c.Open(keys, nil)
 }
