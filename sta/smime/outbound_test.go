@@ -332,3 +332,26 @@ func TestRandomContentsSurvive(t *testing.T) {
 		}
 	}
 }
+
+// A composer that has wrapped the message itself wrote two headers. Who sends
+// and who gets a blind copy must be the same in both: the recipient sees the
+// inner one.
+func TestTheHeadersOfAWrappedSubmissionAgree(t *testing.T) {
+	w := newWorld(t)
+	const from = "From: boss@a.example\r\nTo: bob@b.example\r\nDate: Mon, 01 Jun 2026 12:00:00 +0000\r\nMessage-ID: <m1@a.example>\r\n"
+	outer := from + "Sender: ann@a.example\r\nContent-Type: message/rfc822\r\n\r\n"
+	for name, c := range map[string]struct {
+		inner   string
+		refused string
+	}{
+		"same Sender":  {from + "Sender: ann@a.example\r\n\r\nx\r\n", ""},
+		"no Sender":    {from + "\r\nx\r\n", smime.CheckSender},
+		"other Sender": {from + "Sender: eve@a.example\r\n\r\nx\r\n", smime.CheckSender},
+		"Bcc":          {from + "Sender: ann@a.example\r\nBcc: eve@a.example\r\n\r\nx\r\n", smime.CheckBlindCopy},
+	} {
+		_, err := smime.Sign([]byte(outer+c.inner), signer(w.ann), testpki.Now())
+		if got := check(err); got != c.refused {
+			t.Errorf("%s: refused by %q, want %q (%v)", name, got, c.refused, err)
+		}
+	}
+}

@@ -62,7 +62,11 @@ func Sign(message []byte, signers []cms.Signer, at time.Time) (Signed, error) {
 		return Signed{}, err
 	}
 	part := wrap(message, traits)
-	if inner, ok := innerHeader(h, body, s.head); ok {
+	inner, wrapped, err := innerHeader(h, body, s.head)
+	if err != nil {
+		return Signed{}, err
+	}
+	if wrapped {
 		part, s.report = contentOf(h, body), inner.IsReport()
 	}
 	signature, err := cms.SignDetached(part.reader(), signers, cms.SignOptions{SigningTime: at})
@@ -143,22 +147,34 @@ func wrap(message []byte, traits mail.Traits) pieces {
 // innerHeader gives the header inside a submission that its composer has wrapped
 // already (RFC 5751 §3.1: the top level is message/rfc822, and that message is
 // the message): the inner header has the same From and Message-ID. A message that
-// merely forwards another one has not, and is wrapped like any.
-func innerHeader(h mail.Header, body []byte, outer head) (mail.Header, bool) {
+// merely forwards another one has not, and is wrapped like any. Since the
+// recipient sees the inner header alone, it must name the same Sender, whom the
+// signature is made for, and no blind copy.
+func innerHeader(h mail.Header, body []byte, outer head) (inner mail.Header, wrapped bool, err error) {
 	mediaType, _, err := h.ContentType()
 	if err != nil || mediaType != typeMessage {
-		return nil, false
+		return nil, false, nil
 	}
 	content, err := mail.DecodeBody(h, body)
 	if err != nil {
-		return nil, false
+		return nil, false, nil
 	}
-	inner, _, err := mail.Split(content)
+	inner, _, err = mail.Split(content)
 	if err != nil {
-		return nil, false
+		return nil, false, nil
 	}
-	d, err := readHead(inner)
-	return inner, err == nil && d.from.Equal(outer.from) && d.messageID == outer.messageID
+	from, sender, err := readOriginators(inner)
+	id, _ := mail.MessageID(inner.Get("Message-ID"))
+	if err != nil || !from.Equal(outer.from) || id != outer.messageID {
+		return nil, false, nil
+	}
+	if _, err := readHead(inner); err != nil {
+		return nil, false, err
+	}
+	if !sender.Equal(outer.sender) {
+		return nil, false, refuse(CheckSender, "AS 2.4", "the wrapped message names another Sender than the header around it", nil)
+	}
+	return inner, true, nil
 }
 
 // contentOf is the MIME entity of a message: its Content- fields and its body (RFC 2045 §3).
