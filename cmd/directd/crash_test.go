@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,7 +34,8 @@ func TestCrash(t *testing.T) {
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	// One source of chance for each goroutine.
+	killing, pacing := rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1))
 	w := testnode.Quickstart(t)
 	before := len(w.B.Mail(w.Bob))
 
@@ -57,10 +60,10 @@ func TestCrash(t *testing.T) {
 	go func() {
 		defer close(killed)
 		for range kills {
-			time.Sleep(time.Duration(10+rng.IntN(400)) * time.Millisecond)
-			n := []*testnode.Node{w.A, w.B}[rng.IntN(2)]
+			time.Sleep(time.Duration(10+killing.IntN(400)) * time.Millisecond)
+			n := []*testnode.Node{w.A, w.B}[killing.IntN(2)]
 			n.Kill()
-			time.Sleep(time.Duration(rng.IntN(50)) * time.Millisecond)
+			time.Sleep(time.Duration(killing.IntN(50)) * time.Millisecond)
 			n.Launch()
 		}
 		close(stop)
@@ -71,7 +74,7 @@ func TestCrash(t *testing.T) {
 		if i < len(ids)*9/10 {
 			select {
 			case <-stop:
-			case <-time.After(time.Duration(rng.IntN(60)) * time.Millisecond * time.Duration(kills) * 8 / time.Duration(messages)):
+			case <-time.After(time.Duration(pacing.IntN(60)) * time.Millisecond * time.Duration(kills) * 8 / time.Duration(messages)):
 			}
 		}
 	}
@@ -113,10 +116,25 @@ func TestCrash(t *testing.T) {
 			t.Errorf("store check: exit %d\n%s", code, out)
 		}
 	}
-	t.Logf("%d kills, %d messages: each delivered once and notified once", kills, messages)
+	t.Logf("%d kills, %d messages: each delivered once and notified once; %d repetitions recognized", kills, messages, repetitions(t, w))
 }
 
 func idle(n *testnode.Node) bool {
 	var list []admin.QueueItem
 	return n.Client.Do(context.Background(), "queue.list", struct{}{}, &list) == nil && len(list) == 0
+}
+
+// repetitions counts how often either node met a message that it had before:
+// the cases that the test is about.
+func repetitions(t *testing.T, w *testnode.World) int {
+	t.Helper()
+	n := 0
+	for _, name := range []string{"node-a.log", "node-b.log"} {
+		b, err := os.ReadFile(filepath.Join(w.Dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += bytes.Count(b, []byte("had before"))
+	}
+	return n
 }
