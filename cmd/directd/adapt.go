@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"directnode/internal/admin"
 	"directnode/internal/direct"
@@ -83,9 +86,15 @@ func (b submissionBackend) Data(ctx context.Context, env mail.Envelope, r io.Rea
 
 // handlers connects the queue's work to the agent and the client.
 func handlers(agent *sta.Agent, q *queue.Queue, box sta.Mailbox, client *smtpclient.Client, story story, log *slog.Logger) queue.Handlers {
+	inbound := newBudget(inboundBudget)
 	return queue.Handlers{
 		Inbound: func(ctx context.Context, i queue.Item) error {
-			raw, err := readItem(i.Open)
+			release, err := inbound.take(ctx, i.Size)
+			if err != nil {
+				return err
+			}
+			defer release()
+			raw, err := readItem(i)
 			if err != nil {
 				return err
 			}
@@ -140,13 +149,46 @@ func handOver(ctx context.Context, agent *sta.Agent, q *queue.Queue, a queue.Att
 	return results
 }
 
-func readItem(open func() (io.ReadCloser, error)) ([]byte, error) {
-	r, err := open()
+// readItem reads a spooled message, whose size was bounded when it was spooled.
+// A file of another size is damaged, and nothing is concluded from it.
+func readItem(i queue.Item) ([]byte, error) {
+	r, err := i.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	return io.ReadAll(r) // bounded when it was spooled
+	raw := make([]byte, i.Size)
+	if _, err := io.ReadFull(r, raw); err != nil {
+		return nil, fmt.Errorf("message %s: %w", i.ID, err)
+	}
+	if n, err := r.Read(make([]byte, 1)); n > 0 || err != io.EOF {
+		return nil, fmt.Errorf("message %s: its file has more than %d octets: %w", i.ID, i.Size, err)
+	}
+	return raw, nil
+}
+
+// inboundBudget bounds the octets of inbound messages that are being opened at
+// the same time. A message is held about four times over (as it came, decoded,
+// decrypted, unwrapped), and who sends large ones at the same time needs no
+// key: without a bound sixteen of them take gigabytes, and DNS and LDAP would
+// go down with the mail.
+const inboundBudget = 128 << 20
+
+// budget is memory that is shared out; who gets none waits.
+type budget struct {
+	all  int64
+	free *semaphore.Weighted
+}
+
+func newBudget(octets int64) budget { return budget{octets, semaphore.NewWeighted(octets)} }
+
+// take waits for its share; what is larger than the whole gets the whole.
+func (b budget) take(ctx context.Context, octets int64) (release func(), err error) {
+	n := min(octets, b.all)
+	if err := b.free.Acquire(ctx, n); err != nil {
+		return nil, err
+	}
+	return func() { b.free.Release(n) }, nil
 }
 
 // story is the mail's story as the agent sees it.

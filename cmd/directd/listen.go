@@ -139,16 +139,20 @@ func (c *certificates) config() *tls.Config {
 	}
 }
 
+// catchReload keeps SIGHUP from ending the process, from the first moment to the
+// last, and keeps one for reload.
+func (n *node) catchReload() {
+	n.hup = make(chan os.Signal, 1)
+	signal.Notify(n.hup, syscall.SIGHUP)
+}
+
 // reload reads the TLS certificate again at SIGHUP.
 func (n *node) reload(ctx context.Context) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hup:
+		case <-n.hup:
 			if err := n.tls.load(); err != nil {
 				n.log.Error("reload: the TLS certificate in use stays", "err", err)
 				continue
@@ -161,12 +165,12 @@ func (n *node) reload(ctx context.Context) error {
 // adminGrace is how long an order that runs at the stop may take.
 const adminGrace = 5 * time.Second
 
-// openAdmin makes the Unix socket of the orders. The data folder is locked by
-// now, so a socket that is there is left over; and nothing else runs yet that
-// the process-wide umask could touch.
+// openAdmin makes the Unix socket of the orders. A socket that nobody answers on
+// is left over and goes; anything else at its path is somebody's and stays.
+// Nothing else runs yet that the process-wide umask could touch.
 func (n *node) openAdmin(context.Context) error {
 	path := n.cfg.Path(n.cfg.Admin.Socket)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := removeStale(path); err != nil {
 		return configError(fmt.Errorf("%s: %w; remove it, or name another", n.cfg.At("admin.socket"), err))
 	}
 	old := syscall.Umask(0o177) // mode 0600 from the first moment
@@ -178,6 +182,23 @@ func (n *node) openAdmin(context.Context) error {
 	n.listeners.admin = l
 	n.onClose(closed(l.Close))
 	return nil
+}
+
+// removeStale removes a left-over socket.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("%s is no socket", path)
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		return errors.Join(fmt.Errorf("%s is in use by another process", path), c.Close())
+	}
+	return os.Remove(path)
 }
 
 // serveAdmin serves the orders, and health where the configuration wants it.

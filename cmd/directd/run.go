@@ -41,6 +41,7 @@ func serve(ctx context.Context, path string) error {
 		return configError(err)
 	}
 	n := &node{cfg: cfg, log: logger(), started: time.Now()}
+	n.catchReload()
 	defer n.close()
 	// Listeners come first: a port in use must not leave half a data folder.
 	for _, step := range []func(context.Context) error{n.listen, n.openData, n.openAdmin, n.openStore, n.openMail, n.wire} {
@@ -58,6 +59,7 @@ type node struct {
 	log     *slog.Logger
 	started time.Time
 
+	hup       chan os.Signal
 	listeners listeners
 	tls       *certificates
 	publisher *publisher
@@ -163,6 +165,14 @@ func (n *node) firstKey(path string) error {
 	return nil
 }
 
+// traceBytes is more than the field that the MX side adds to a message: what
+// was announced as taken is taken.
+const traceBytes = 4 << 10
+
+// wireBytes is the largest message from other agents: sealing adds a base64
+// around what was submitted.
+func (n *node) wireBytes() int64 { return n.cfg.SMTP.MaxMessageBytes * 3 / 2 }
+
 // openMail opens the spool and the mail's story.
 func (n *node) openMail(ctx context.Context) error {
 	waits := make([]time.Duration, 0, len(n.cfg.Delivery.Retry))
@@ -173,7 +183,7 @@ func (n *node) openMail(ctx context.Context) error {
 	dir := filepath.Join(n.cfg.DataDir, "queue")
 	n.queue, err = queue.Open(dir, queue.Options{
 		Retry:    queue.Schedule{Delays: waits, Lifetime: time.Duration(n.cfg.Delivery.Lifetime)},
-		MaxBytes: n.cfg.SMTP.MaxMessageBytes * 3 / 2, // sealing adds a base64 around what was submitted
+		MaxBytes: n.wireBytes() + traceBytes,
 		Archive:  n.cfg.Path(n.cfg.Delivery.Archive),
 		Log:      n.log,
 	})
@@ -279,7 +289,7 @@ func (n *node) run(ctx context.Context) error {
 	for _, l := range n.listeners.ldap {
 		g.Go(func() error { return ldap.Serve(ctx, l) })
 	}
-	smtp := smtpserver.Options{Hostname: n.cfg.Node.Hostname, MaxMessageBytes: n.cfg.SMTP.MaxMessageBytes * 3 / 2, Exempt: exempt, TLS: n.tls.config(), Log: n.log}
+	smtp := smtpserver.Options{Hostname: n.cfg.Node.Hostname, MaxMessageBytes: n.wireBytes(), Exempt: exempt, TLS: n.tls.config(), Log: n.log}
 	mx := smtpserver.New(mxBackend{n.agent, n.queue}, smtp)
 	for _, l := range n.listeners.mx {
 		g.Go(func() error { return mx.Serve(ctx, l) })
