@@ -134,3 +134,42 @@ func TestItemsAreReadAtTheirSize(t *testing.T) {
 		}
 	}
 }
+
+// TestAFirstStartMayBeCutShort: whatever moment the power fails at, the next
+// start goes on from there.
+func TestAFirstStartMayBeCutShort(t *testing.T) {
+	dir := t.TempDir()
+	c := config.Default()
+	c.DataDir = dir
+	n := &node{cfg: c, log: logger()}
+	half := filepath.Join(dir, "master.key.new")
+	if err := os.WriteFile(half, []byte("0123"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	first, err := n.masterKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := n.masterKey(); err != nil || again != first {
+		t.Errorf("the second start has another key, %v", err)
+	}
+	if _, err := os.Stat(half); !os.IsNotExist(err) {
+		t.Errorf("the half-written key is still there: %v", err)
+	}
+}
+
+// TestAStopDuringTheStartIsAStop: a service manager that changes its mind finds
+// no failure.
+func TestAStopDuringTheStartIsAStop(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "directd.toml")
+	text := "data_dir = \"s\"\n[dns]\nlisten = []\n[ldap]\nlisten = []\n[smtp]\nlisten = []\nsubmission = []\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := serve(ctx, path); err != nil {
+		t.Errorf("serve = %v", err)
+	}
+}

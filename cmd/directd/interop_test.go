@@ -54,6 +54,7 @@ func TestInterop(t *testing.T) {
 	t.Run("swaks submits and bob has it", func(t *testing.T) { interopSubmission(t, w) })
 	t.Run("openssl opens what crossed", func(t *testing.T) { interopOpen(t, w) })
 	t.Run("openssl seals, swaks delivers, the notification comes back", func(t *testing.T) { interopSeal(t, w) })
+	t.Run("a signature without its certificate is not believed", func(t *testing.T) { interopNoCertificate(t, w) })
 }
 
 func interopDNS(t *testing.T, w *testnode.World) {
@@ -169,7 +170,7 @@ func unwrap(t *testing.T, entity []byte) []byte {
 }
 
 func interopOpen(t *testing.T, w *testnode.World) {
-	spec.Covers(t, "AS-2.4-c", "AS-2.5.1-a", "AS-2.5.1-b", "AS-2.5.2-a", "AS-2.6-a", "AS-2.7-a", "AS-3.0-e", "AS-3.0-f")
+	spec.Covers(t, "AS-0.3-c", "AS-2.4-c", "AS-2.5.1-a", "AS-2.5.1-b", "AS-2.5.2-a", "AS-2.6-a", "AS-2.7-a", "AS-3.0-e", "AS-3.0-f")
 	if got := unwrap(t, opensslOpen(t, w, "bob", w.Evidence("wire.eml"))); !bytes.Equal(got, w.Evidence("submitted.eml")) {
 		t.Errorf("openssl opened\n%q\nsubmitted was\n%q", got, w.Evidence("submitted.eml"))
 	}
@@ -209,37 +210,50 @@ func noCanary(t *testing.T, w *testnode.World) {
 // interopSeal is a peer made of openssl and swaks that writes to Bob as Alice.
 func interopSeal(t *testing.T, w *testnode.World) {
 	spec.Covers(t, "AS-2.4-d", "AS-2.5.1-c", "AS-2.6-b", "AS-3.2-b", "AS-3.2-f")
-	cert, key, _ := credentials(t, w, "alice")
-	recipient, _, _ := credentials(t, w, "bob")
 	for i, transport := range [][]string{
 		{"-keyopt", "rsa_padding_mode:pkcs1"},
 		{"-keyopt", "rsa_padding_mode:oaep"},
 		{"-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"},
 	} {
 		id := fmt.Sprintf("openssl-%d@a.direct.test", i)
-		message := testnode.Compose(w.Alice, w.Bob, id, "sealed by openssl")
-		entity := append([]byte("Content-Type: message/rfc822\r\n\r\n"), message...)
-		signed := run(t, entity, "openssl", "cms", "-sign", "-signer", cert, "-inkey", key, "-md", "sha256", "-crlfeol", "-binary")
-		args := append([]string{"cms", "-encrypt", "-aes-128-cbc", "-recip", recipient}, transport...)
-		sealed := run(t, signed, "openssl", args...)
-		outer := append([]byte("From: "+w.Alice.String()+"\nTo: "+w.Bob.String()+"\nMessage-ID: <"+id+">\n"), sealed...)
-		send(t, w.B.Config.SMTP.Listen[0], w.Alice.String(), w.Bob.String(), mail.Canonical(outer))
-		testnode.Eventually(t, "delivered: "+id, func() bool {
-			for _, text := range w.B.Mail(w.Bob) {
-				if bytes.Contains(text, []byte("Message-ID: <"+id+">")) {
-					return true
-				}
-			}
-			return false
-		})
+		send(t, w.B.Config.SMTP.Listen[0], w.Alice.String(), w.Bob.String(), opensslSeal(t, w, id, nil, transport))
+		testnode.Eventually(t, "delivered: "+id, func() bool { return has(w.B, w.Bob, id) })
 		testnode.Eventually(t, "a notification about "+id+" that openssl opens", func() bool { return notified(t, w, id) })
+	}
+}
+
+// opensslSeal makes a message from Alice to Bob with nothing of ours.
+func opensslSeal(t *testing.T, w *testnode.World, id string, sign, encrypt []string) []byte {
+	t.Helper()
+	cert, key, _ := credentials(t, w, "alice")
+	recipient, _, _ := credentials(t, w, "bob")
+	message := testnode.Compose(w.Alice, w.Bob, id, "sealed by openssl")
+	entity := append([]byte("Content-Type: message/rfc822\r\n\r\n"), message...)
+	signed := run(t, entity, "openssl", append([]string{"cms", "-sign", "-signer", cert, "-inkey", key, "-md", "sha256", "-crlfeol", "-binary"}, sign...)...)
+	sealed := run(t, signed, "openssl", append([]string{"cms", "-encrypt", "-aes-128-cbc", "-recip", recipient}, encrypt...)...)
+	outer := append([]byte("From: "+w.Alice.String()+"\nTo: "+w.Bob.String()+"\nMessage-ID: <"+id+">\n"), sealed...)
+	return mail.Canonical(outer)
+}
+
+// interopNoCertificate sends what verifies only with a certificate that the
+// message does not bring.
+func interopNoCertificate(t *testing.T, w *testnode.World) {
+	spec.Covers(t, "AS-4.2.2-d", "AS-3.0-j")
+	id := "nocerts@a.direct.test"
+	send(t, w.B.Config.SMTP.Listen[0], w.Alice.String(), w.Bob.String(), opensslSeal(t, w, id, []string{"-nocerts"}, nil))
+	testnode.Eventually(t, "the message is held with the reason", func() bool {
+		var list []admin.QueueItem
+		err := w.B.Client.Do(context.Background(), "queue.list", struct{}{}, &list)
+		return err == nil && len(list) == 1 && list[0].State == "held" && strings.Contains(list[0].LastError, "certificate")
+	})
+	if has(w.B, w.Bob, id) || notified(t, w, id) {
+		t.Error("it was delivered or answered")
 	}
 }
 
 // notified looks through what node A received for a notification about id.
 func notified(t *testing.T, w *testnode.World, id string) bool {
-	found, _ := filepath.Glob(filepath.Join(w.A.Config.Path(w.A.Config.Delivery.Archive), "*.eml"))
-	for _, f := range found {
+	for _, f := range archived(t, w.A) {
 		wire, err := os.ReadFile(f)
 		if err != nil {
 			continue

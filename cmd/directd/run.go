@@ -45,7 +45,11 @@ func serve(ctx context.Context, path string) error {
 	defer n.close()
 	// Listeners come first: a port in use must not leave half a data folder.
 	for _, step := range []func(context.Context) error{n.listen, n.openData, n.openAdmin, n.openStore, n.openMail, n.wire} {
-		if err := step(ctx); err != nil {
+		err := step(ctx)
+		if ctx.Err() != nil {
+			return nil // told to stop before anything was served
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -87,7 +91,7 @@ func (n *node) close() {
 
 // openData makes the data folder and makes sure that no other process uses it.
 func (n *node) openData(context.Context) error {
-	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
+	if err := durable.MkdirAll(durable.OS(), n.cfg.DataDir, 0o700); err != nil {
 		return configError(fmt.Errorf("%s: %w; make the folder for this user, or name another", n.cfg.At("data_dir"), err))
 	}
 	lock, err := durable.Lock(filepath.Join(n.cfg.DataDir, "lock"))
@@ -158,7 +162,7 @@ func (n *node) firstKey(path string) error {
 	if _, err := os.Stat(filepath.Join(n.cfg.DataDir, "store.db")); err == nil {
 		return configError(fmt.Errorf("%s: %s is missing and the store's private keys are sealed under it; put it back from your copy", n.cfg.At("keys.master_key_file"), path))
 	}
-	if _, err := store.CreateMasterKey(path); err != nil {
+	if err := makeKey(path); err != nil {
 		return configError(fmt.Errorf("%s: %w", n.cfg.At("keys.master_key_file"), err))
 	}
 	n.log.Info("made a master key; keep a copy of it elsewhere", "path", path)
@@ -172,6 +176,22 @@ const traceBytes = 4 << 10
 // wireBytes is the largest message from other agents: sealing adds a base64
 // around what was submitted.
 func (n *node) wireBytes() int64 { return n.cfg.SMTP.MaxMessageBytes * 3 / 2 }
+
+// makeKey makes a master key under another name first: of a start that was cut
+// short there is the whole key or none.
+func makeKey(path string) error {
+	half := path + ".new"
+	if err := os.Remove(half); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if _, err := store.CreateMasterKey(half); err != nil {
+		return err
+	}
+	if err := os.Rename(half, path); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
 
 // openMail opens the spool and the mail's story.
 func (n *node) openMail(ctx context.Context) error {
