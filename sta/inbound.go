@@ -36,19 +36,19 @@ func (e *refusedError) Error() string   { return "refused: " + e.reason }
 func (e *refusedError) Is(t error) bool { return t == ErrRefused }
 func (e *refusedError) Temporary() bool { return false }
 
-// Recipient tells whether the node takes mail for an address. A domain with an
-// organizational certificate answers alike for every address, so that nobody
-// learns which exist.
+// Recipient tells whether the node takes mail for an address: it must have a key
+// that opens it. A domain with an organizational certificate answers alike for
+// every address, so that nobody learns which exist.
 func (a *Agent) Recipient(rcpt direct.Address) error {
 	keys := a.keys()
 	if !keys.Local(rcpt.Domain()) {
 		return replyRelay
 	}
-	pairs, err := keys.Pairs(rcpt)
+	boxes, err := keysOf(keys, []direct.Address{rcpt})
 	if err != nil {
-		return fmt.Errorf("keys of %s: %w", rcpt, err)
+		return err
 	}
-	if len(pairs) == 0 {
+	if len(boxes[0].decrypters) == 0 {
 		return replyUnknown
 	}
 	return nil

@@ -3,10 +3,12 @@ package sta_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"strings"
 	"testing"
 
+	"directnode/internal/cms"
 	"directnode/internal/mail"
 	"directnode/internal/spec"
 	"directnode/internal/testpki"
@@ -297,6 +299,10 @@ func TestRecipientsOfTheNode(t *testing.T) {
 	// With an organizational key every address answers alike.
 	org := w.root.Leaf("org b", testpki.Domain("b.direct.test"))
 	w.pairs["b.direct.test"] = []sta.Pair{{Certificate: org.Cert}}
+	if err := w.agent.Recipient(address(t, carol)); err == nil {
+		t.Error("with a key that opens nothing")
+	}
+	w.pairs["b.direct.test"][0].Decrypter = cms.Decrypter{Certificate: org.Cert, Key: org.Key.(crypto.Decrypter)}
 	if err := w.agent.Recipient(address(t, carol)); err != nil {
 		t.Errorf("with an organizational certificate: %v", err)
 	}

@@ -152,18 +152,23 @@ func (b *Builder) fold(name, value string) {
 		return
 	}
 	line := name + ":"
-	rest := strings.Trim(value, " \t")
-	for rest != "" {
+	space := " " // the white space before the next word; RFC 5322 §2.2.3: unfolding gives it back
+	for rest := strings.Trim(value, " \t"); rest != ""; {
 		word := rest // the next run without white space
-		rest = ""
-		if i := strings.IndexAny(word, " \t"); i >= 0 {
-			word, rest = word[:i], strings.TrimLeft(word[i:], " \t")
+		after := ""
+		if i := strings.IndexAny(rest, " \t"); i >= 0 {
+			word, rest = rest[:i], rest[i:]
+			n := len(rest) - len(strings.TrimLeft(rest, " \t"))
+			after, rest = rest[:n], rest[n:]
+		} else {
+			rest = ""
 		}
-		if len(line)+1+len(word) > foldedLine && line != name+":" {
+		if len(line)+len(space)+len(word) > foldedLine && line != name+":" {
 			b.buf = append(append(b.buf, line...), '\r', '\n')
 			line = ""
 		}
-		line += " " + word
+		line += space + word
+		space = after
 		if len(line) > maxLine {
 			b.fail("RFC 5322 §2.1.1", "field %s has a word of %d characters", name, len(word))
 			return

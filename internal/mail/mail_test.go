@@ -471,3 +471,26 @@ func TestIsReportErrsTowardsYes(t *testing.T) {
 		}
 	}
 }
+
+// White space inside a quoted local part is part of the address.
+func TestBuilderKeepsWhiteSpaceOfAddresses(t *testing.T) {
+	for _, spec := range []string{`"a  b"@x.example`, `"` + strings.Repeat("long  ", 10) + `"@x.example`} {
+		a, err := direct.ParseAddress(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b mail.Builder
+		b.AddAddresses("From", a)
+		out, err := b.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, _, err := mail.Split(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := h.Addresses("From"); err != nil || len(got) != 1 || got[0] != a {
+			t.Errorf("%s was written as %q: %v, %v", spec, out, got, err)
+		}
+	}
+}

@@ -69,7 +69,9 @@ func Parse(raw []byte) (Closed, error) {
 	if err != nil {
 		return Closed{}, refuse(CheckEnveloped, "RFC 5652 §6", "no EnvelopedData", err)
 	}
-	return Closed{outer: h, enveloped: enveloped, size: len(octets)}, nil
+	// A header of its own: the slices of h would keep all of raw in memory.
+	h, _, err = mail.Split(bytes.Clone(raw[:len(raw)-len(body)]))
+	return Closed{outer: h, enveloped: enveloped, size: len(octets)}, err
 }
 
 // Open decrypts with the first of the keys that fits. The keys must be those of
