@@ -494,3 +494,22 @@ func TestBuilderKeepsWhiteSpaceOfAddresses(t *testing.T) {
 		}
 	}
 }
+
+// What stands in the brackets is the identifier, to the octet: a notification
+// that names another one is about nothing.
+func TestMessageIDKeepsWhatIsInItsBrackets(t *testing.T) {
+	for v, want := range map[string]string{
+		"<a(b)c@x.example>":          "a(b)c@x.example",
+		"<a(b@x.example>":            "a(b@x.example",
+		"(old <x@y>) <a@x.example>":  "a@x.example",
+		"<a@x.example> (said <x@y>)": "a@x.example",
+		"(open <a@x.example>":        "a@x.example",
+		"a@x.example (no brackets)":  "a@x.example",
+		"in reply to <a@x.example> ": "a@x.example",
+		"(\\) <x@y>) <a@x.example>":  "a@x.example",
+	} {
+		if got, ok := mail.MessageID(v); !ok || got != want {
+			t.Errorf("MessageID(%q) = %q, %v, want %q", v, got, ok, want)
+		}
+	}
+}

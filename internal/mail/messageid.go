@@ -13,14 +13,16 @@ import (
 // of brackets counts, else the whole value. It is no identifier if nothing is
 // left, or anything but printable ASCII or another bracket is inside.
 func MessageID(v string) (string, bool) {
-	v = strings.TrimSpace(stripComments(v))
-	if i := strings.IndexByte(v, '<'); i >= 0 {
+	if i := openingBracket(v); i >= 0 {
 		inside, _, ok := strings.Cut(v[i+1:], ">")
 		if !ok {
 			return "", false
 		}
-		v = inside
+		v = inside // a parenthesis in here opens no comment
+	} else {
+		v = stripComments(v)
 	}
+	v = strings.TrimSpace(v)
 	if v == "" || len(v) > maxMessageID {
 		return "", false
 	}
@@ -30,6 +32,27 @@ func MessageID(v string) (string, bool) {
 		}
 	}
 	return v, true
+}
+
+// openingBracket is where the first "<" outside comments stands, -1 for none. An
+// open comment is none.
+func openingBracket(v string) int {
+	for i := 0; i < len(v); i++ {
+		switch v[i] {
+		case '<':
+			return i
+		case '(':
+			n, ok := commentLength(v[i:])
+			if !ok {
+				if at := strings.IndexByte(v[i:], '<'); at >= 0 {
+					return i + at
+				}
+				return -1
+			}
+			i += n - 1
+		}
+	}
+	return -1
 }
 
 // NewMessageID makes "<…@host>" (RFC 5322 §3.6.4). A seed makes it a function
