@@ -33,6 +33,9 @@ var (
 	ErrDamaged = errors.New("is damaged")
 	// ErrSchema: written by a version that lays things out differently.
 	ErrSchema = errors.New("has a layout that this version does not know")
+	// ErrUnservable: Prepare cannot build what the servers would publish. It
+	// stands alone, before the reason that Prepare gave.
+	ErrUnservable = errors.New("the change is refused")
 	// ErrTxOver: a Tx was used after its function had returned.
 	ErrTxOver = errors.New("the transaction is over")
 )

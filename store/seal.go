@@ -86,7 +86,20 @@ func (s *Sealer) checkMaster(object string, value []byte) error {
 
 // seal checks that a key is the certificate's and seals it.
 func (s *Sealer) seal(cert *x509.Certificate, sha string, key crypto.Signer) ([]byte, error) {
+	der, err := s.plain(cert, sha, key)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(der)
+	return s.sealDER(sha, der), nil
+}
+
+// plain is what is sealed: the key in PKCS #8, if it is one that can be kept.
+func (s *Sealer) plain(cert *x509.Certificate, sha string, key crypto.Signer) ([]byte, error) {
 	object := "the key of " + certName(sha, cert)
+	if s == nil {
+		return nil, refuse(object, ErrNoMasterKey, "")
+	}
 	if !samePublic(key.Public(), cert.PublicKey) {
 		return nil, refuse(object, ErrKeyMismatch, "")
 	}
@@ -94,11 +107,11 @@ func (s *Sealer) seal(cert *x509.Certificate, sha string, key crypto.Signer) ([]
 	if err != nil {
 		return nil, refuse(object, ErrMalformed, "only RSA, ECDSA and Ed25519 keys in memory can be stored")
 	}
-	defer clear(der)
 	if len(der) > maxKeyDER {
+		clear(der)
 		return nil, refuse(object, ErrLimit, "a key of %d octets, at most %d", len(der), maxKeyDER)
 	}
-	return s.sealDER(sha, der), nil
+	return der, nil
 }
 
 func (s *Sealer) sealDER(sha string, der []byte) []byte {

@@ -157,32 +157,61 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (*View, error) {
 		return nil, err
 	}
 	defer s.release()
-	tx := newTx(s.View(), s.seal, time.Now())
-	if err := fn(tx); err != nil {
-		tx.over = true
+	next, ops, err := s.try(fn)
+	if err != nil {
 		return nil, err
 	}
-	next, ops := tx.finish()
 	if len(ops) == 0 {
 		return s.View(), nil
 	}
 	return s.commit(ctx, next, ops)
 }
 
+// Rehearse goes through everything of Update that can refuse a change, Prepare
+// among it, and changes nothing.
+func (s *Store) Rehearse(ctx context.Context, fn func(*Tx) error) error {
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	next, ops, err := s.try(fn)
+	if err != nil || len(ops) == 0 {
+		return err
+	}
+	_, err = s.prepared(ctx, next)
+	return err
+}
+
+// try runs a change against the present generation. The writer's token is
+// held.
+func (s *Store) try(fn func(*Tx) error) (*View, []kv.Op, error) {
+	tx := newTx(s.View(), s.seal, time.Now())
+	if err := fn(tx); err != nil {
+		tx.over = true
+		return nil, nil, err
+	}
+	next, ops := tx.finish()
+	return next, ops, nil
+}
+
+// prepared lets Prepare build what the servers will publish.
+func (s *Store) prepared(ctx context.Context, next *View) (publish func(), err error) {
+	if s.prepare != nil {
+		if publish, err = s.prepare(next); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnservable, err)
+		}
+	}
+	if publish == nil {
+		publish = func() {}
+	}
+	return publish, ctx.Err()
+}
+
 // commit prepares a view, makes it durable and publishes it. The writer's
 // token is held.
 func (s *Store) commit(ctx context.Context, next *View, ops []kv.Op) (*View, error) {
-	publish := func() {}
-	if s.prepare != nil {
-		p, err := s.prepare(next)
-		if err != nil {
-			return nil, fmt.Errorf("the change is refused: %w", err)
-		}
-		if p != nil {
-			publish = p
-		}
-	}
-	if err := ctx.Err(); err != nil {
+	publish, err := s.prepared(ctx, next)
+	if err != nil {
 		return nil, err
 	}
 	ops = append(slices.Clip(ops), kv.Op{Kind: kv.Put, Key: keyGeneration, Value: marshal(generationValue{next.Rev})})

@@ -155,6 +155,15 @@ func (tx *Tx) eachHolder(sha string, change func(*draft, Certificate)) error {
 	return nil
 }
 
+// CheckKey tells whether PutKey would take a key, before the certificate is
+// added: a certificate that is published without its key invites mail that
+// nobody can open. Errors are those of PutKey.
+func (tx *Tx) CheckKey(cert *x509.Certificate, key crypto.Signer) error {
+	der, err := tx.seal.plain(cert, Fingerprint(cert.Raw), key)
+	clear(der)
+	return err
+}
+
 // PutKey stores the private key of a certificate that is there, sealed. With
 // a zero owner the key goes to every owner of the certificate. A key that is
 // there already is left as it is: there is only one that fits.
@@ -165,9 +174,6 @@ func (tx *Tx) PutKey(certSHA string, owner direct.Owner, key crypto.Signer) erro
 	holders, err := tx.holdersOf(certSHA, owner)
 	if err != nil {
 		return err
-	}
-	if tx.seal == nil {
-		return refuse("the key of "+certName(certSHA, nil), ErrNoMasterKey, "")
 	}
 	cert, err := x509.ParseCertificate(holders[0].DER)
 	if err != nil {
