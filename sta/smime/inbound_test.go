@@ -13,6 +13,7 @@ import (
 	"directnode/internal/mail"
 	"directnode/internal/spec"
 	"directnode/internal/testpki"
+	"directnode/resolver/trust"
 	"directnode/sta/smime"
 )
 
@@ -447,6 +448,43 @@ func TestWeakDigestsFollowThePolicy(t *testing.T) {
 			if (err == nil) != want {
 				t.Errorf("%s with AllowSHA1 %v: %v", digest, allow, err)
 			}
+		}
+	}
+}
+
+// A second recipient has the message only where keys of its own give the same
+// content.
+func TestOpensTellsWhoseKeysOpenTheMessage(t *testing.T) {
+	w := newWorld(t)
+	carl := w.root.Leaf("carl", testpki.Address("carl@c.example"))
+	to := append(w.trusted(t, "bob@b.example", w.bob, trust.Encrypt), w.trusted(t, "carl@c.example", carl, trust.Encrypt)...)
+	both, err := smime.Seal(w.sign(t, message("\r\nto both\r\n")), address(t, "ann@a.example"), to, smime.SealOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		raw  []byte
+		want bool
+	}{
+		"to both":      {wire(t, both), true},
+		"to bob alone": {w.seal(t, message("\r\nto bob\r\n"), smime.SealOptions{}), false},
+	} {
+		closed, err := smime.Parse(c.raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened, err := closed.Open(keys(t, w.bob), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !closed.Opens(opened, keys(t, w.bob), nil) {
+			t.Errorf("%s: not for bob, who has opened it", name)
+		}
+		if got := closed.Opens(opened, keys(t, carl), nil); got != c.want {
+			t.Errorf("%s: for carl %v, want %v", name, got, c.want)
+		}
+		if closed.Opens(smime.Opened{}, keys(t, w.bob), nil) {
+			t.Errorf("%s: the same as nothing", name)
 		}
 	}
 }
