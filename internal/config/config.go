@@ -87,7 +87,7 @@ type Keys struct {
 type Resolver struct {
 	Servers []string `toml:"servers" comment:"HOST:PORT; empty: the system's resolv.conf."`
 	Timeout Duration `toml:"timeout" comment:"For one discovery step."`
-	Stub    []Stub   `toml:"stub,omitempty" comment:"Ask these servers for this domain and below, before anything else."`
+	Stub    []Stub   `toml:"stub" comment:"Tables [[resolver.stub]] with domain and servers: ask these for the domain and below, before anything else."`
 	Fetch   Fetch    `toml:"fetch"`
 }
 
