@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
@@ -61,6 +62,7 @@ type search struct {
 	incomplete string                // why the longest path ends where it ends
 	forged     bool                  // because a signature is not the one of the issuer it points to
 	signatures int
+	effort     int // spent on the signatures
 	steps      int
 	exhausted  bool
 }
@@ -153,14 +155,36 @@ func (s *search) verify(child, issuer *node) error {
 	if err, known := s.pool.links[link]; known {
 		return err
 	}
-	if s.signatures == maxSignatures {
+	cost := effort(issuer.cert)
+	if s.effort+cost > maxEffort {
 		s.exhausted = true
 		return nil
 	}
+	s.effort += cost
 	s.signatures++
 	err := checkSignature(child.cert, issuer.cert)
 	s.pool.links[link] = err
 	return err
+}
+
+// effort weighs one verification with a key: time grows with the square and more of its length.
+func effort(issuer *x509.Certificate) int {
+	switch k := issuer.PublicKey.(type) {
+	case *rsa.PublicKey:
+		switch bits := k.N.BitLen(); {
+		case bits > maxRSABits: // refused unseen
+			return 1
+		case bits > 4096:
+			return 8
+		case bits > 3072:
+			return 2
+		}
+	case *ecdsa.PublicKey:
+		if k.Curve.Params().BitSize > 256 {
+			return 2
+		}
+	}
+	return 1
 }
 
 // checkSignature verifies with the issuer's key and nothing else: whether the issuer may issue is a row of its own. SHA-1 is let

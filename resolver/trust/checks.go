@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
+	"math"
+	"math/big"
 	"strings"
 	"time"
 )
@@ -76,12 +78,21 @@ func run(v *view) (results []CheckResult, failure int) {
 		if v.cert != nil || r.name == "parse" || r.name == "count" {
 			state, detail = r.check(v)
 		}
+		detail = shorten(detail)
 		results = append(results, CheckResult{Name: r.name, Level: r.level, Citation: r.citation, State: state, Detail: detail})
 		if (state == Fail || state == Undetermined) && failure == len(table) {
 			failure = i
 		}
 	}
 	return results, failure
+}
+
+// shorten bounds a detail: most of it is what strangers wrote into certificates, and it goes to logs and reports.
+func shorten(s string) string {
+	if len(s) <= maxDetail {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxDetail], "") + "…"
 }
 
 func (v *view) parse(der []byte) {
@@ -162,6 +173,10 @@ func (v *view) keyStrength(c *x509.Certificate) (State, string) {
 		if bits > maxRSABits {
 			return Fail, fmt.Sprintf("RSA key of %d bits, at most %d", bits, maxRSABits)
 		}
+		// RFC 8017 §3.1: n is a product of odd primes and e is odd, 3 at least. More than 31 bits no RSA implementation here can use.
+		if k.N.Bit(0) == 0 || k.E < 3 || k.E&1 == 0 || k.E > math.MaxInt32 {
+			return Fail, fmt.Sprintf("RSA key with exponent %d and %s modulus, which is none", k.E, parity(k.N))
+		}
 		return Pass, fmt.Sprintf("RSA-%d", bits)
 	case *ecdsa.PublicKey:
 		if bits := k.Curve.Params().BitSize; bits < 256 {
@@ -170,6 +185,13 @@ func (v *view) keyStrength(c *x509.Certificate) (State, string) {
 		return Pass, "ECDSA " + k.Curve.Params().Name
 	}
 	return Fail, fmt.Sprintf("key algorithm %s is not supported", c.PublicKeyAlgorithm)
+}
+
+func parity(n *big.Int) string {
+	if n.Bit(0) == 0 {
+		return "even"
+	}
+	return "odd"
 }
 
 var (

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"directnode/internal/direct"
 )
 
 // Tags of GeneralName (RFC 5280 §4.2.1.6).
@@ -198,7 +200,7 @@ func (n generalName) in(base generalName) (in, ok bool) {
 		if err != nil || u.Hostname() == "" {
 			return false, false
 		}
-		return hostIn(strings.ToLower(u.Hostname()), limit), true
+		return hostIn(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), limit), true
 	case nameIP:
 		half := len(base.value) / 2
 		if len(n.value) != half || len(base.value)%2 != 0 {
@@ -213,17 +215,26 @@ func (n generalName) in(base generalName) (in, ok bool) {
 	return false, false
 }
 
-// mailboxIn is RFC 5280 §4.2.1.10 for rfc822Name: a mailbox, all mailboxes of a host, or all of every host below a domain. The local
-// part is compared without regard to case, as AS 4.1.1 compares it everywhere.
+// mailboxIn is RFC 5280 §4.2.1.10 for rfc822Name: a mailbox, all mailboxes of a host, or all of every host below a domain.
 func mailboxIn(name, limit string) (in, ok bool) {
+	name = mailbox(name)
 	at := strings.LastIndexByte(name, '@')
 	if at <= 0 || at == len(name)-1 {
 		return false, false
 	}
 	if strings.ContainsRune(limit, '@') {
-		return name == limit, true
+		return name == mailbox(limit), true
 	}
 	return hostIn(name[at+1:], limit), true
+}
+
+// mailbox brings an rfc822Name into the one form in which the binding reads it (addressBound): without regard to case (AS 4.1.1), to
+// needless quotes and to the final dot of the host. An exclusion that compared other octets than the binding would be no exclusion.
+func mailbox(s string) string {
+	if a, err := direct.ParseAddress(s); err == nil {
+		return a.Key()
+	}
+	return strings.TrimSuffix(s, ".")
 }
 
 // hostIn: without a leading dot exactly this host, with one every host below.

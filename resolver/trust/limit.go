@@ -11,13 +11,16 @@ const (
 	maxIntermediates = 64
 	// maxDepth is the number of certificates in a path, leaf and anchor included.
 	maxDepth = 8
-	// maxSignatures is the number of signatures verified for one candidate: with RSA-4096 issuers about 10 ms. Hierarchies built to
-	// be searched exponentially end here.
-	maxSignatures = 64
+	// maxEffort is what the signatures verified for one candidate may cost in all, in units of one RSA key of up to 3072 bits: below
+	// 50 ms in the worst case. The longest path with the longest keys fits (7 × 8); hierarchies built to be searched exponentially end
+	// here.
+	maxEffort = 64
 	// maxSteps is the number of (certificate, possible issuer) pairs looked at for one candidate, those already verified included.
 	maxSteps = 256
 	// maxPaths is the number of complete paths of one candidate that are judged.
 	maxPaths = 8
+	// maxDetail is the length in octets of one reason.
+	maxDetail = 600
 	// maxRSABits keeps the cost of one verification bounded; nobody issues longer keys.
 	maxRSABits = 8192
 	// maxComparisons is the number of (name, name constraint) pairs compared on one path.
