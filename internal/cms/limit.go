@@ -28,14 +28,15 @@ const (
 
 // Limits that no caller needs to change.
 const (
-	maxRSABits       = 8192     // as in crypto/tls: a larger modulus lets one message cost seconds
-	minRSABits       = 2048     // NIST SP 800-131A: shorter keys are no longer allowed for encryption or signing
-	maxUnwraps       = 32       // private key operations per message; a sender encloses each of our certificates once
-	maxSerialOctets  = 64       // RFC 5280 §4.1.2.2 allows 20; some issuers exceed that
-	maxKeyIDOctets   = 128      // key identifiers are hashes, 20 octets as a rule
-	streamChunk      = 32 << 10 // octets encrypted or decrypted at a time; a multiple of the AES block size
-	spareElements    = 1 << 14  // elements of a structure besides the segments of its content
-	octetsPerElement = 8        // one element more for so many octets: segments of 64 octets, each read 8 times at most
+	maxRSABits           = 8192     // as in crypto/tls: a larger modulus lets one message cost seconds
+	minRSABits           = 2048     // NIST SP 800-131A: shorter keys are no longer allowed for encryption or signing
+	maxUnwraps           = 32       // private key operations per message; a sender encloses each of our certificates once
+	maxCertificateOctets = 64 << 10 // the largest in use stay below 16 KiB; parsed, one takes twenty times its octets
+	maxSerialOctets      = 64       // RFC 5280 §4.1.2.2 allows 20; some issuers exceed that
+	maxKeyIDOctets       = 128      // key identifiers are hashes, 20 octets as a rule
+	streamChunk          = 32 << 10 // octets encrypted or decrypted at a time; a multiple of the AES block size
+	spareElements        = 1 << 14  // elements of a structure besides the segments of its content
+	octetsPerElement     = 8        // one element more for so many octets: segments of 64 octets, each read 8 times at most
 )
 
 func (l Limits) withDefaults() Limits {

@@ -31,7 +31,7 @@ type signerInfo struct {
 
 // ParseSignedData reads a ContentInfo that holds a SignedData over id-data, in DER or BER.
 //
-// The bag of certificates is read with tolerance: what is no certificate that we can parse is left out. A SignerInfo that
+// The bag of certificates is read with tolerance: what is no certificate that we can parse, or is too large for one, is left out. A SignerInfo that
 // is malformed inside is kept and fails by itself in Verify. A structure without any SignerInfo, as ".p7c" and ".p7b" files
 // are, is read, and Verify refuses it.
 //
@@ -106,6 +106,10 @@ func (s *SignedData) readCertificates(r *ber.Reader) error {
 		e, err := bag.Next()
 		if err != nil {
 			return unread("certificates", err)
+		}
+		if len(e.Raw) > maxCertificateOctets {
+			s.skipped++
+			continue
 		}
 		c, err := x509.ParseCertificate(e.Raw)
 		switch {
