@@ -26,7 +26,11 @@ func (s *Service) ShowCertificates(_ context.Context, q CertificateQuery) ([]Cer
 }
 
 func noCertificate(q CertificateQuery) error {
-	return &Error{"DN-CERT-002", CodeFailed, "nothing found", "no certificate matches " + q.Owner + q.SHA256, "`directctl cert list` shows what there is"}
+	asked := strings.TrimSpace(q.Owner + " " + q.SHA256)
+	if asked == "" {
+		asked = "an empty question"
+	}
+	return &Error{"DN-CERT-002", CodeFailed, "nothing found", "no certificate matches " + asked, "`directctl cert list` shows what there is"}
 }
 
 func (s *Service) selectCertificates(q CertificateQuery, withPEM bool) ([]Certificate, error) {
@@ -48,7 +52,13 @@ func (q CertificateQuery) matches(c store.Certificate) bool {
 	if q.Owner != "" && !strings.EqualFold(q.Owner, c.Owner.String()) {
 		return false
 	}
-	return strings.HasPrefix(c.SHA256, strings.ToLower(q.SHA256))
+	return strings.HasPrefix(c.SHA256, fingerprint(q.SHA256))
+}
+
+// fingerprint takes hexadecimal digits as people copy them: in either case,
+// with the colons of openssl or without.
+func fingerprint(s string) string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimSpace(s), ":", ""))
 }
 
 func describe(c store.Certificate, withPEM bool) Certificate {
@@ -74,7 +84,9 @@ func (s *Service) RemoveCertificate(ctx context.Context, q CertificateQuery) (Do
 	switch {
 	case err != nil:
 		return Done{}, err
-	case q.SHA256 == "" || len(list) == 0:
+	case len(fingerprint(q.SHA256)) < minPrefix:
+		return Done{}, &Error{"DN-CERT-003", CodeUsage, "nothing was removed", fmt.Sprintf("%q is too little of a fingerprint", q.SHA256), fmt.Sprintf("give at least %d digits of the certificate's SHA-256; `directctl cert list` shows them", minPrefix)}
+	case len(list) == 0:
 		return Done{}, noCertificate(q)
 	}
 	sha := list[0].SHA256
@@ -99,16 +111,17 @@ func (s *Service) AddAnchor(ctx context.Context, req AnchorRequest) (ImportResul
 		req.In, req.Out = true, true
 	}
 	res := ImportResult{Items: []ImportItem{}}
-	_, err = s.store.Update(ctx, func(tx *store.Tx) error {
-		for _, x := range classify(req.File, "") {
+	list := classify(req.File, "")
+	err = s.change(ctx, false, func(tx *store.Tx) error {
+		for _, x := range list {
 			addAnchor(tx, &res, x, data.Domain, req)
 		}
 		if res.Taken == 0 {
-			return errDryRun
+			return errNothing
 		}
 		return nil
 	})
-	if err != nil && res.Taken > 0 {
+	if err != nil {
 		return ImportResult{}, storeFailure("no anchor was added", err)
 	}
 	res.Code = res.code()
@@ -164,12 +177,12 @@ func (s *Service) RemoveAnchor(ctx context.Context, req AnchorRequest) (Done, er
 	}
 	var match []string
 	for _, a := range data.Anchors {
-		if req.SHA256 != "" && strings.HasPrefix(a.SHA256, strings.ToLower(req.SHA256)) {
+		if prefix := fingerprint(req.SHA256); len(prefix) >= minPrefix && strings.HasPrefix(a.SHA256, prefix) {
 			match = append(match, a.SHA256)
 		}
 	}
 	if len(match) != 1 {
-		return Done{}, &Error{"DN-ANCHOR-001", CodeFailed, "nothing was removed", fmt.Sprintf("%d anchors of %s begin with %q", len(match), data.Domain, req.SHA256), "`directctl anchor list` shows fingerprints"}
+		return Done{}, &Error{"DN-ANCHOR-001", CodeFailed, "nothing was removed", fmt.Sprintf("%d anchors of %s begin with %q", len(match), data.Domain, req.SHA256), fmt.Sprintf("give at least %d digits of its SHA-256; `directctl anchor list` shows them", minPrefix)}
 	}
 	if _, err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.RemoveAnchor(data.Domain, match[0]) }); err != nil {
 		return Done{}, storeFailure("the anchor was not removed", err)

@@ -5,10 +5,8 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-
-	"software.sslmate.com/src/go-pkcs12"
+	"slices"
 
 	"directnode/internal/ber"
 )
@@ -22,71 +20,106 @@ type found struct {
 	bad   string // why it is neither
 }
 
-// classify tells what a file holds by its content, never by its name.
-func classify(f File, passphrase string) []found {
-	switch {
-	case len(bytes.TrimSpace(f.Data)) == 0:
-		return []found{{file: f.Name, bad: "is empty"}}
-	case bytes.Contains(f.Data, []byte("-----BEGIN ")):
-		return classifyPEM(f)
-	}
-	if list := classifyDER(f.Name, f.Data); list != nil {
-		return list
-	}
-	if list := classifyPKCS12(f, passphrase); list != nil {
-		return list
-	}
-	return []found{{file: f.Name, bad: "is neither PEM, a DER certificate or key, PKCS#12 nor PKCS#7"}}
-}
+// byteOrderMark stands before text that Windows editors saved.
+var byteOrderMark = []byte("\xef\xbb\xbf")
 
-func classifyPEM(f File) []found {
-	var list []found
-	rest := f.Data
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		switch {
-		case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
-			list = append(list, found{file: f.Name, bad: "holds an encrypted private key; decrypt it, or give a PKCS#12 file with --passphrase-file"})
-		default:
-			found1 := classifyDER(f.Name, block.Bytes)
-			if found1 == nil {
-				found1 = []found{{file: f.Name, bad: "holds a PEM block of type " + block.Type + " that is neither a certificate nor a key"}}
-			}
-			list = append(list, found1...)
-		}
-	}
-	if len(list) == 0 {
-		return []found{{file: f.Name, bad: "holds no complete PEM block"}}
-	}
+// classify tells what a file holds by its content, never by its name. It says
+// something about every file.
+func classify(f File, passphrase string) []found {
+	f.Data = bytes.TrimPrefix(f.Data, byteOrderMark)
+	list := classifyContent(f, passphrase)
+	// An issuer is no mistake where it stands beside what it issued.
+	leaf := slices.ContainsFunc(list, func(x found) bool { return x.cert != nil && !x.cert.IsCA })
 	for i := range list {
-		list[i].chain = len(list) > 1
+		list[i].file, list[i].chain = f.Name, leaf && len(list) > 1
 	}
 	return list
 }
 
+func classifyContent(f File, passphrase string) []found {
+	switch {
+	case f.Fault != "":
+		return []found{{bad: "cannot be read: " + f.Fault}}
+	case len(bytes.TrimSpace(f.Data)) == 0:
+		return []found{{bad: "is empty"}}
+	case bytes.Contains(f.Data, beginPEM):
+		return classifyPEM(f.Data)
+	}
+	if list := classifyDER(f.Data); list != nil {
+		return list
+	}
+	if isPKCS12(f.Data) {
+		return classifyPKCS12(f.Data, passphrase)
+	}
+	return []found{{bad: "is neither PEM, a DER certificate or key, PKCS#12 nor PKCS#7"}}
+}
+
+var beginPEM = []byte("-----BEGIN ")
+
+func classifyPEM(text []byte) []found {
+	var list []found
+	blocks := 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		blocks++
+		list = append(list, classifyBlock(block)...)
+	}
+	// The decoder passes over what is broken; the operator must hear of it.
+	begun := 0
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(line, beginPEM) {
+			begun++
+		}
+	}
+	switch broken := begun - blocks; {
+	case blocks == 0:
+		return []found{{bad: "holds no complete PEM block"}}
+	case broken == 1:
+		list = append(list, found{bad: "holds a PEM block that is broken: its lines were cut or changed"})
+	case broken > 1:
+		list = append(list, found{bad: fmt.Sprintf("holds %d PEM blocks that are broken: their lines were cut or changed", broken)})
+	}
+	if len(list) == 0 {
+		return []found{{bad: "holds parameters of a key and no key"}}
+	}
+	return list
+}
+
+func classifyBlock(block *pem.Block) []found {
+	switch {
+	case block.Type == "EC PARAMETERS": // openssl writes the curve before the key, which names it again
+		return nil
+	case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
+		return []found{{bad: "holds an encrypted private key; decrypt it, or give a PKCS#12 file with --passphrase-file"}}
+	}
+	if list := classifyDER(block.Bytes); list != nil {
+		return list
+	}
+	return []found{{bad: fmt.Sprintf("holds a PEM block of type %.64s that is neither a certificate nor a key", block.Type)}}
+}
+
 // classifyDER gives nil for what it does not know.
-func classifyDER(name string, der []byte) []found {
+func classifyDER(der []byte) []found {
 	if c, err := x509.ParseCertificate(der); err == nil {
-		return []found{{file: name, cert: c}}
+		return []found{{cert: c}}
 	}
 	if key := parseKey(der); key != nil {
-		return []found{{file: name, key: key}}
+		return []found{{key: key}}
 	}
 	certs, err := parsePKCS7(der)
 	if err != nil {
 		return nil
 	}
+	if len(certs) == 0 {
+		return []found{{bad: "is PKCS#7 without a certificate"}}
+	}
 	var list []found
 	for _, raw := range certs {
 		c, err := x509.ParseCertificate(raw)
 		if err != nil {
-			list = append(list, found{file: name, bad: "holds a certificate that does not parse: " + err.Error()})
+			list = append(list, found{bad: "holds a certificate that does not parse: " + err.Error()})
 			continue
 		}
-		list = append(list, found{file: name, cert: c, chain: true})
+		list = append(list, found{cert: c})
 	}
 	return list
 }
@@ -104,24 +137,6 @@ func parseKey(der []byte) crypto.Signer {
 		return k
 	}
 	return nil
-}
-
-func classifyPKCS12(f File, passphrase string) []found {
-	key, cert, chain, err := pkcs12.DecodeChain(f.Data, passphrase)
-	if errors.Is(err, pkcs12.ErrIncorrectPassword) {
-		return []found{{file: f.Name, bad: "is PKCS#12 under another passphrase; give it with --passphrase-file"}}
-	}
-	if err != nil {
-		return nil
-	}
-	list := []found{{file: f.Name, cert: cert, chain: true}}
-	if s, ok := key.(crypto.Signer); ok {
-		list = append(list, found{file: f.Name, key: s})
-	}
-	for _, c := range chain {
-		list = append(list, found{file: f.Name, cert: c, chain: true})
-	}
-	return list
 }
 
 // bundleLimits suits a p7b of a few thousand certificates.
@@ -147,6 +162,9 @@ func parsePKCS7(b []byte) ([][]byte, error) {
 		if _, err := r.Expect(tag); err != nil {
 			return nil, err
 		}
+	}
+	if tag, ok := r.Peek(); !ok || tag != ber.Context(0, true) { // the field is OPTIONAL
+		return nil, nil
 	}
 	if r, err = r.Enter(ber.Context(0, true)); err != nil {
 		return nil, err

@@ -4,14 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
+	"strings"
 	"time"
 )
-
-// maxBody bounds a request: a folder of 20,000 certificates with their keys
-// is 80 MB of JSON.
-const maxBody = 256 << 20
 
 // Handler serves the orders: POST /v1/NOUN.VERB with a JSON request, a JSON
 // answer; two orders move a backup as it is.
@@ -42,7 +41,26 @@ func (s *Service) Handler() http.Handler {
 	order(s, mux, "store.check", s.CheckStore)
 	mux.HandleFunc("POST /v1/backup", s.serveBackup)
 	mux.HandleFunc("POST /v1/restore", s.serveRestore)
-	return mux
+	return s.recovered(mux)
+}
+
+// recovered turns a panic in an order into an answer and a log line: the
+// operator must be able to tell a fault inside from a daemon that is not there.
+func (s *Service) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { // ours: an answer that cannot be ended
+				panic(p)
+			}
+			s.o.Log.Error("an order panicked", "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.answerError(w, strings.TrimPrefix(r.URL.Path, "/v1/"), errors.New("an unexpected fault"))
+		}()
+		next.ServeHTTP(w, r)
+	})
 }
 
 // order puts one order on the mux. Every order is logged with its outcome,
@@ -51,10 +69,8 @@ func order[Req, Ans any](s *Service, mux *http.ServeMux, name string, do func(co
 	mux.HandleFunc("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		var req Req
-		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&req); err != nil {
-			s.answerError(w, name, &Error{"DN-ADMIN-001", CodeUsage, "the order " + name + " was not understood", err.Error(), "use a directctl of the daemon's version"})
+		if err := decode(w, r, &req); err != nil {
+			s.answerError(w, name, notUnderstood(name, err))
 			return
 		}
 		ans, err := do(r.Context(), req)
@@ -66,6 +82,34 @@ func order[Req, Ans any](s *Service, mux *http.ServeMux, name string, do func(co
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(ans)
 	})
+}
+
+// decode reads a request: one JSON value of the order's fields and nothing else.
+func decode(w http.ResponseWriter, r *http.Request, req any) error {
+	if r.ContentLength > maxBody {
+		return &http.MaxBytesError{Limit: maxBody}
+	}
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(req); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the request")
+	}
+	return nil
+}
+
+func notUnderstood(name string, err error) *Error {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return tooLarge(name)
+	}
+	return &Error{"DN-ADMIN-001", CodeUsage, "the order " + name + " was not understood", err.Error(), "use a directctl of the daemon's version"}
+}
+
+func tooLarge(name string) *Error {
+	return &Error{"DN-ADMIN-006", CodeUsage, "the order " + name + " was not carried out", fmt.Sprintf("it has more than %d MiB", maxBody>>20), "give fewer or smaller files at once"}
 }
 
 // answerError writes an error object. One that is not ours is a fault inside.
@@ -81,20 +125,28 @@ func (s *Service) answerError(w http.ResponseWriter, name string, err error) {
 }
 
 func (s *Service) serveBackup(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if err := s.Backup(r.Context(), w); err != nil {
 		s.o.Log.Error("backup broke off", "why", err.Error())
 		// The client must not take what it has for a whole body.
 		panic(http.ErrAbortHandler)
 	}
+	s.o.Log.Info("order", "order", "backup", "ms", time.Since(start).Milliseconds())
 }
 
 func (s *Service) serveRestore(w http.ResponseWriter, r *http.Request) {
-	done, err := s.Restore(r.Context(), http.MaxBytesReader(w, r.Body, 4<<30))
+	start := time.Now()
+	body := http.MaxBytesReader(w, r.Body, maxBackup)
+	done, err := s.Restore(r.Context(), body)
+	// A client that still sends would take a closed connection for a daemon
+	// that is not there, and never read why it was refused.
+	_, _ = io.Copy(io.Discard, body)
 	if err != nil {
 		s.answerError(w, "restore", err)
 		return
 	}
-	_, _ = io.Copy(io.Discard, r.Body)
+	s.o.Log.Info("order", "order", "restore", "ms", time.Since(start).Milliseconds())
+	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(done)
 }

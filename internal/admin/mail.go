@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"directnode/internal/direct"
@@ -15,7 +16,14 @@ func (s *Service) ListMessages(_ context.Context, q MessageQuery) ([]Message, er
 	if q.Limit <= 0 {
 		q.Limit = defaultMessages
 	}
-	return s.mail.Messages(q.Limit)
+	list, err := s.mail.Messages(q.Limit)
+	if err != nil {
+		return nil, storyFailure(err)
+	}
+	if list == nil {
+		list = []Message{}
+	}
+	return list, nil
 }
 
 // ShowMessage gives the story of one message by its Message-ID, brackets or
@@ -24,10 +32,10 @@ func (s *Service) ShowMessage(_ context.Context, q MessageQuery) (Message, error
 	id := strings.Trim(q.ID, "<> ")
 	m, ok, err := s.mail.Message(id)
 	if err != nil {
-		return m, err
+		return Message{}, storyFailure(err)
 	}
 	if !ok {
-		return m, &Error{"DN-MAIL-001", CodeFailed, "nothing to show", "no message with the Message-ID " + id + " passed this node", "`directctl message list` shows the newest"}
+		return Message{}, &Error{"DN-MAIL-001", CodeFailed, "nothing to show", "no message with the Message-ID " + strconv.Quote(id) + " passed this node", "`directctl message list` shows the newest"}
 	}
 	return m, nil
 }
@@ -35,10 +43,17 @@ func (s *Service) ShowMessage(_ context.Context, q MessageQuery) (Message, error
 // ListQueue gives what waits.
 func (s *Service) ListQueue(context.Context, struct{}) ([]QueueItem, error) {
 	list, err := s.mail.Queue().List()
+	if err != nil {
+		return nil, &Error{"DN-MAIL-004", CodeStore, "the queue was not read", err.Error(), "look at the daemon's log and at the disk of data_dir"}
+	}
 	if list == nil {
 		list = []QueueItem{}
 	}
-	return list, err
+	return list, nil
+}
+
+func storyFailure(err error) error {
+	return &Error{"DN-MAIL-003", CodeStore, "the mail's story was not read", err.Error(), "look at the daemon's log and at the disk of data_dir"}
 }
 
 // RetryQueue makes an item due now.
@@ -58,6 +73,9 @@ func (s *Service) DropQueue(_ context.Context, req QueueRequest) (Done, error) {
 }
 
 func queueFailure(what, id string, err error) error {
+	if id == "" {
+		id = "an item without a name"
+	}
 	return &Error{"DN-MAIL-002", CodeFailed, id + " was " + what, err.Error(), "`directctl queue list` shows what waits"}
 }
 
@@ -75,7 +93,11 @@ func (s *Service) Discover(ctx context.Context, req DiscoverRequest) (any, error
 	if s.o.Discover == nil {
 		return nil, &Error{"DN-DISCOVER-002", CodeBug, "nothing was asked", "the node has no resolver", "look at the daemon's log"}
 	}
-	return s.o.Discover(ctx, a, as)
+	report, err := s.o.Discover(ctx, a, as)
+	if err != nil {
+		return nil, &Error{"DN-DISCOVER-005", CodeUsage, "nothing was asked", err.Error(), "give an address that has a domain name (AS 5.1)"}
+	}
+	return report, nil
 }
 
 // asker decides whose anchors judge.

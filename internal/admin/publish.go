@@ -32,7 +32,7 @@ func (s *Service) ImportZone(ctx context.Context, req ImportRequest) (ImportResu
 		return ImportResult{}, &Error{"DN-ZONE-002", CodeFailed, "nothing was imported", err.Error(), "correct the line and import the file again"}
 	}
 	res := ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}
-	_, err = s.store.Update(ctx, func(tx *store.Tx) error {
+	err = s.change(ctx, req.DryRun, func(tx *store.Tx) error {
 		records := s.complete(d, parsed.Records)
 		if tx.Has(d) {
 			err = tx.SetRecords(d, records)
@@ -46,7 +46,7 @@ func (s *Service) ImportZone(ctx context.Context, req ImportRequest) (ImportResu
 		for _, c := range parsed.Certs {
 			foreign(tx, &res, ImportItem{File: fmt.Sprintf("%s:%d", f.Name, c.Line), Kind: "record"}, c.Owner, c.DER, req.Strict, store.Certificate{PublishDNS: true})
 		}
-		return end(req, &res)
+		return nil
 	})
 	return finish(&res, err)
 }
@@ -84,7 +84,7 @@ func (s *Service) ImportLDIF(ctx context.Context, req ImportRequest) (ImportResu
 	for _, p := range problems {
 		res.refuse(ImportItem{File: fmt.Sprintf("%s:%d", f.Name, p.Line), Kind: "entry"}, p.Text)
 	}
-	_, err = s.store.Update(ctx, func(tx *store.Tx) error {
+	err = s.change(ctx, req.DryRun, func(tx *store.Tx) error {
 		for _, e := range entries {
 			item := ImportItem{File: fmt.Sprintf("%s:%d", f.Name, e.Line), Kind: "entry"}
 			owner, err := direct.ParseOwner(e.Mail)
@@ -99,7 +99,7 @@ func (s *Service) ImportLDIF(ctx context.Context, req ImportRequest) (ImportResu
 				foreign(tx, &res, item, owner, der, req.Strict, store.Certificate{PublishLDAP: true})
 			}
 		}
-		return end(req, &res)
+		return nil
 	})
 	return finish(&res, err)
 }
@@ -118,10 +118,8 @@ func foreign(tx *store.Tx, res *ImportResult, item ImportItem, owner direct.Owne
 		return
 	}
 	c.Owner, c.DER = owner, der
-	for _, here := range tx.Owned(owner) {
-		if here.SHA256 == item.SHA256 { // where it is published already stays
-			c.PublishDNS, c.PublishLDAP = c.PublishDNS || here.PublishDNS, c.PublishLDAP || here.PublishLDAP
-		}
+	if here, ok := holding(tx, owner, item.SHA256); ok { // where it is published already stays
+		c.PublishDNS, c.PublishLDAP = c.PublishDNS || here.PublishDNS, c.PublishLDAP || here.PublishLDAP
 	}
 	added, err := tx.AddCertificate(c)
 	if err == nil && !bound {
@@ -132,16 +130,8 @@ func foreign(tx *store.Tx, res *ImportResult, item ImportItem, owner direct.Owne
 	res.record(item, added, err, cert)
 }
 
-// end decides whether the transaction is committed.
-func end(req ImportRequest, res *ImportResult) error {
-	if req.DryRun || req.Strict && res.Refused > 0 {
-		return errDryRun
-	}
-	return nil
-}
-
 func finish(res *ImportResult, err error) (ImportResult, error) {
-	if err != nil && !errors.Is(err, errDryRun) {
+	if err != nil {
 		return ImportResult{}, storeFailure("nothing was imported", err)
 	}
 	res.Code = res.code()
@@ -172,7 +162,7 @@ func (s *Service) ExportLDIF(_ context.Context, req ExportRequest) (Text, error)
 	}
 	var b strings.Builder
 	if err := dit.WriteLDIF(&b, v, data.Domain); err != nil {
-		return Text{}, err
+		return Text{}, storeFailure("nothing was exported", err)
 	}
 	return Text{b.String()}, nil
 }

@@ -23,14 +23,15 @@ type Domain struct {
 
 // File is a file that the tool read for the daemon.
 type File struct {
-	Name string `json:"name"`
-	Data []byte `json:"data"`
+	Name  string `json:"name"`
+	Data  []byte `json:"data"`
+	Fault string `json:"fault,omitempty"` // why the tool could not read it
 }
 
 // ImportRequest hands files over.
 type ImportRequest struct {
 	Files      []File   `json:"files"`
-	Publish    []string `json:"publish,omitempty"` // dns, ldap; empty: both
+	Publish    []string `json:"publish,omitempty"` // dns, ldap, none; empty: both, and what is here stays published as it is
 	DryRun     bool     `json:"dry_run,omitempty"`
 	Strict     bool     `json:"strict,omitempty"` // zone, ldif: refuse certificates that do not bind to their owner
 	Origin     string   `json:"origin,omitempty"` // zone
