@@ -49,11 +49,8 @@ func certificatesOf(rrs []dns.RR) []value {
 
 // notACertificate tells octets that are no X.509 certificate at all from those that are one, however bad. Only the outermost structure
 // is looked at (RFC 5280 §4.1: a sequence of tbsCertificate, algorithm, signature): a certificate that is broken further inside must
-// end the search like every bad certificate, while garbage is no certificate.
+// end the search like every bad certificate, and one that is too large too, while garbage is no certificate.
 func notACertificate(der []byte) error {
-	if len(der) > maxCertificate {
-		return fmt.Errorf("value of %d octets, at most %d", len(der), maxCertificate)
-	}
 	var outer struct {
 		TBS       asn1.RawValue
 		Algorithm asn1.RawValue

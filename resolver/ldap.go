@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ func (d *discovery) ldap(ctx context.Context) string {
 	var unknown []string // servers that might have held one
 	for i, s := range servers {
 		if err := d.ldapServer(ctx, s, len(servers)-i); err != nil {
-			unknown = append(unknown, fmt.Sprintf("%s:%d: %v", s.host, s.port, err))
+			unknown = append(unknown, shorten(fmt.Sprintf("%s:%d: %v", s.host, s.port, err)))
 		}
 		if len(d.res.Found) > 0 {
 			return OutcomeFound
@@ -90,29 +91,13 @@ func (d *discovery) connect(ctx context.Context, s target, addrs []netip.Addr) (
 	var last error
 	addrs = addrs[:min(len(addrs), maxTargetAddresses)]
 	for i, addr := range addrs {
-		server := netip.AddrPortFrom(addr, s.port).String()
-		start := time.Now()
 		one, cancel := share(ctx, len(addrs)-i)
-		c, err := new(net.Dialer).DialContext(one, "tcp", server)
+		l, err := d.open(ctx, one, netip.AddrPortFrom(addr, s.port).String())
 		cancel()
-		if err != nil {
-			last = err
-			d.ldapStep(server, "connect", start, outcomeOfLDAP(ctx, err), err.Error(), 0)
-			continue
+		if err == nil {
+			return l, nil
 		}
-		if deadline, ok := ctx.Deadline(); ok {
-			c.SetDeadline(deadline) // a socket that takes no deadline fails at its first use
-		}
-		conn := ldap.NewConn(&guardedConn{Conn: c}, false)
-		conn.Start()
-		l := &session{d: d, ctx: ctx, conn: conn, server: server}
-		l.stop = context.AfterFunc(ctx, func() { c.Close() })
-		if err := l.bind(start); err != nil {
-			last = err
-			l.close()
-			continue
-		}
-		return l, nil
+		last = err
 	}
 	if last == nil {
 		last = errors.New("the host has no address")
@@ -120,21 +105,43 @@ func (d *discovery) connect(ctx context.Context, s target, addrs []netip.Addr) (
 	return nil, last
 }
 
-func (l *session) bind(start time.Time) error {
-	l.limitTime()
+// open connects and binds within the context of one address; the session then lives within that of the server.
+func (d *discovery) open(ctx, one context.Context, server string) (*session, error) {
+	start := time.Now()
+	c, err := new(net.Dialer).DialContext(one, "tcp", server)
+	if err != nil {
+		d.ldapStep(server, "connect", start, outcomeOfLDAP(one, err), err.Error(), 0)
+		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		c.SetDeadline(deadline) // a socket that takes no deadline fails at its first use
+	}
+	conn := ldap.NewConn(&guardedConn{Conn: c}, false)
+	conn.Start()
+	l := &session{d: d, ctx: ctx, conn: conn, server: server}
+	l.stop = context.AfterFunc(ctx, func() { c.Close() })
+	if err := l.bind(one, start); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *session) bind(ctx context.Context, start time.Time) error {
+	l.limitTime(ctx)
 	err := l.conn.UnauthenticatedBind("") // an empty name with an empty password: the anonymous bind
 	if err != nil {
-		l.d.ldapStep(l.server, "bind", start, outcomeOfLDAP(l.ctx, err), err.Error(), 0)
+		l.d.ldapStep(l.server, "bind", start, outcomeOfLDAP(ctx, err), err.Error(), 0)
 		return fmt.Errorf("bind: %w", err)
 	}
 	l.d.ldapStep(l.server, "bind", start, "answer", "anonymous", 0)
 	return nil
 }
 
-// limitTime gives the next request what is left of the server's share.
-func (l *session) limitTime() time.Duration {
+// limitTime gives the next request what is left of the time of ctx.
+func (l *session) limitTime(ctx context.Context) time.Duration {
 	left := time.Second
-	if deadline, ok := l.ctx.Deadline(); ok {
+	if deadline, ok := ctx.Deadline(); ok {
 		left = max(time.Until(deadline), time.Millisecond)
 	}
 	l.conn.SetTimeout(left)
@@ -152,22 +159,41 @@ func (l *session) search() error {
 		{address.String(), SourceLDAPAddress},
 		{address.Domain().String(), SourceLDAPDomain},
 	} {
-		for _, base := range bases {
-			if err := l.searchFor(base, subject.mail, subject.source); err != nil {
-				return err
-			}
-		}
-		if len(l.d.res.Found) > 0 {
-			return nil
+		if err := l.searchAll(bases, subject.mail, subject.source); err != nil || len(l.d.res.Found) > 0 {
+			return err
 		}
 	}
 	return nil
 }
 
+// searchAll looks for one subject in every naming context. One that refuses does not hide what the others hold, and many directories
+// name some that anonymous clients may not read; but where nothing is found, it leaves open whether there is something.
+func (l *session) searchAll(bases []string, mail, source string) error {
+	var refused error
+	for _, base := range bases {
+		err := l.searchFor(base, mail, source)
+		var result *ldap.Error
+		switch {
+		case err == nil:
+		case errors.Is(err, errCut), errors.As(err, &result) && result.ResultCode < ldap.ErrorNetwork:
+			refused = cmp.Or(refused, err)
+		default:
+			return err // the connection is of no more use
+		}
+	}
+	if len(l.d.res.Found) > 0 {
+		return nil
+	}
+	return refused
+}
+
+// errCut: the server holds more than it shows, and what it showed holds no certificate.
+var errCut = errors.New("size limit reached before any certificate")
+
 // namingContexts reads the root DSE (RFC 4512 §5.1), asking for the attribute by name as it is operational.
 func (l *session) namingContexts() ([]string, error) {
 	start := time.Now()
-	left := l.limitTime()
+	left := l.limitTime(l.ctx)
 	req := ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, seconds(left), false,
 		"(objectClass=*)", []string{"namingContexts"}, nil)
 	res, err := l.conn.Search(req)
@@ -190,7 +216,7 @@ func (l *session) namingContexts() ([]string, error) {
 // searchFor runs one search and keeps every certificate of every entry. An entry without one is passed over.
 func (l *session) searchFor(base, mail, source string) error {
 	start := time.Now()
-	left := l.limitTime()
+	left := l.limitTime(l.ctx)
 	// RFC 4515 §3: an address may hold '*', '(' or '\', which must not become part of the filter.
 	filter := "(mail=" + ldap.EscapeFilter(mail) + ")"
 	req := ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, maxEntries, seconds(left), false,
@@ -198,12 +224,12 @@ func (l *session) searchFor(base, mail, source string) error {
 	req.EnforceSizeLimit = true
 	res, err := l.conn.Search(req)
 	question := filter + " in " + quoteBase(base)
-	detail := ""
+	detail, cut := "", false
 	switch {
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
 		detail = "no such object" // a naming context without entries
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded), errors.Is(err, ldap.ErrSizeLimitExceeded):
-		detail = "size limit reached; only the first entries are used"
+		detail, cut = "size limit reached; only the first entries are used", true
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultReferral):
 		detail = "a referral, which is not followed"
 	case err != nil:
@@ -222,6 +248,9 @@ func (l *session) searchFor(base, mail, source string) error {
 	}
 	step := l.d.ldapStep(l.server, question, start, outcome, detail, len(res.Entries))
 	l.keepEntries(res.Entries, source, step)
+	if cut && len(l.d.res.Found) == 0 {
+		return errCut
+	}
 	return nil
 }
 

@@ -59,7 +59,29 @@ func (c *guardedConn) next() ([]byte, error) {
 	if message, err = c.fill(message, size); err != nil {
 		return nil, err
 	}
-	return message, weigh(ber.NewReader(message, limits))
+	if err := weigh(ber.NewReader(message, limits)); err != nil {
+		return nil, err
+	}
+	return message, checkControls(message, limits)
+}
+
+// checkControls bounds what stands in a message after its operation (RFC 4511 §4.1.1).
+func checkControls(message []byte, limits ber.Limits) error {
+	fields, err := ber.NewReader(message, limits).Enter(ber.Sequence)
+	if err != nil {
+		return err
+	}
+	for range 2 { // messageID, protocolOp; the library complains if they are not there
+		if !fields.Empty() {
+			if _, err := fields.Next(); err != nil {
+				return err
+			}
+		}
+	}
+	if n := len(fields.Rest()); n > maxControls {
+		return fmt.Errorf("controls of %d octets, at most %d", n, maxControls)
+	}
+	return nil
 }
 
 // fill reads until b has size octets.

@@ -24,8 +24,6 @@ const (
 	// maxFound is the number of certificates kept of one place. An RRset of more does not fit a DNS message; an LDAP entry of 50 has
 	// been seen.
 	maxFound = 64
-	// maxCertificate is the size of one certificate; larger values are skipped. The largest in use stay below 16 KiB.
-	maxCertificate = 64 << 10
 	// maxSkipped is the number of unusable values that are reported, of however many there were.
 	maxSkipped = 16
 	// maxLDAPServers is how many SRV targets are tried, maxTargetAddresses how many addresses of each.
@@ -39,6 +37,11 @@ const (
 	// the protocol.
 	maxLDAPBytes    = 4 << 20
 	maxLDAPMessages = 512
+	// maxControls is the size of the controls of one LDAP message. We ask for none; the LDAP library decodes the value of those it
+	// knows once more, out of sight of the limits of a message.
+	maxControls = 1 << 10
+	// maxText bounds, in octets, what a step or a reason quotes of what a server said.
+	maxText = 400
 	// maxMX and maxAddrs bound the answers handed to the mail side.
 	maxMX    = 32
 	maxAddrs = 32

@@ -258,6 +258,7 @@ func (d *discovery) questionOf(place string) string {
 // step records and numbers.
 func (d *discovery) step(s Step) int {
 	s.N = len(d.res.Steps) + 1
+	s.Question, s.Detail = shorten(s.Question), shorten(s.Detail)
 	d.res.Steps = append(d.res.Steps, s)
 	return s.N
 }
@@ -266,6 +267,14 @@ func (d *discovery) step(s Step) int {
 func (d *discovery) temporary(err error) string {
 	d.res.Detail = err.Error()
 	return OutcomeTemporary
+}
+
+// shorten bounds what a server said: it goes to logs, reports and replies, and may be a megabyte.
+func shorten(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "") + "…"
 }
 
 func (d *discovery) dnsAddress(ctx context.Context) string {

@@ -40,8 +40,12 @@ func (r *Resolver) ldapServers(ctx context.Context, record recorder, d direct.Do
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(b.Weight, a.Weight))
 	})
 	var out []target
-	for _, s := range records[:min(len(records), maxLDAPServers)] {
-		out = append(out, target{s.Target, s.Port})
+	for _, s := range records {
+		// Named twice, a server is asked once, at its best place: repetitions must not crowd out the others.
+		known := slices.ContainsFunc(out, func(t target) bool { return t.port == s.Port && sameName(t.host, s.Target) })
+		if !known && len(out) < maxLDAPServers {
+			out = append(out, target{s.Target, s.Port})
+		}
 	}
 	return out, ans.step, nil
 }

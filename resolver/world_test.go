@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/base64"
@@ -189,8 +190,9 @@ type fakeLDAP struct {
 	mu      sync.Mutex
 	entries []entry
 	filters []string
-	result  int // code of every search below the root DSE
-	bind    int // code of every bind
+	result  int            // code of every search below the root DSE
+	bind    int            // code of every bind
+	refused map[string]int // codes of searches by base
 }
 
 func newLDAP(t testing.TB, bases ...string) *fakeLDAP {
@@ -282,8 +284,8 @@ func (f *fakeLDAP) onSearch(w *gldap.ResponseWriter, r *gldap.Request) {
 		return
 	}
 	f.filters = append(f.filters, m.Filter)
-	if f.result != gldap.ResultSuccess {
-		done.SetResultCode(f.result)
+	if code := cmp.Or(f.refused[m.BaseDN], f.result); code != gldap.ResultSuccess {
+		done.SetResultCode(code)
 		return
 	}
 	mail := strings.TrimSuffix(strings.TrimPrefix(m.Filter, "(mail="), ")")
