@@ -29,6 +29,9 @@ func NewClient(socket string) *Client {
 
 // Do gives an order and decodes the answer into ans. Errors are *Error.
 func (c *Client) Do(ctx context.Context, name string, req, ans any) error {
+	if r, ok := req.(ImportRequest); ok && r.size() > maxBody*3/4 { // Base64 makes four octets of three
+		return tooLarge(name)
+	}
 	body, err := json.Marshal(req)
 	if err != nil {
 		return &Error{"DN-ADMIN-002", CodeBug, "the order " + name + " was not given", err.Error(), "report it with the command line"}

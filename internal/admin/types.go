@@ -38,6 +38,13 @@ type ImportRequest struct {
 	Passphrase string   `json:"passphrase,omitempty"`
 }
 
+func (r ImportRequest) size() (n int64) {
+	for _, f := range r.Files {
+		n += int64(len(f.Name) + len(f.Data))
+	}
+	return n
+}
+
 // ImportItem says what one thing in a file was taken for and what became of it.
 type ImportItem struct {
 	File   string `json:"file"`
