@@ -1,14 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -78,7 +73,7 @@ func certificateQuery(args []string) admin.CertificateQuery {
 	case strings.ContainsAny(args[0], "@."):
 		return admin.CertificateQuery{Owner: args[0]}
 	}
-	return admin.CertificateQuery{SHA256: strings.ReplaceAll(args[0], ":", "")}
+	return admin.CertificateQuery{SHA256: args[0]}
 }
 
 func (t *tool) certImport() *cobra.Command {
@@ -93,11 +88,11 @@ owner's key, sealed. What belongs to no domain of the node is refused and named;
 the rest is taken.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if passphraseFile != "" {
-				b, err := os.ReadFile(passphraseFile)
+				f, err := readFile(passphraseFile)
 				if err != nil {
-					return fmt.Errorf("passphrase: %w", err)
+					return err
 				}
-				req.Passphrase = strings.TrimRight(string(b), "\r\n")
+				req.Passphrase = strings.TrimRight(string(f.Data), "\r\n")
 			}
 			files, err := readPaths(args)
 			if err != nil {
@@ -131,70 +126,4 @@ func showImport(w io.Writer, res admin.ImportResult) {
 		verb = "would be taken"
 	}
 	fmt.Fprintf(w, "%d %s, %d refused, %d warnings\n", res.Taken, verb, res.Refused, res.Warned)
-}
-
-// maxFileSize bounds one file that is read for the daemon.
-const maxFileSize = 64 << 20
-
-// readPaths reads files, and the files directly inside folders. A folder
-// without files goes along empty, so that the account names it.
-func readPaths(paths []string) ([]admin.File, error) {
-	var files []admin.File
-	for _, p := range paths {
-		info, err := os.Stat(p)
-		if err != nil {
-			return nil, missing(p, err)
-		}
-		if !info.IsDir() {
-			f, err := readFile(p)
-			if err != nil {
-				return nil, err
-			}
-			files = append(files, f)
-			continue
-		}
-		entries, err := os.ReadDir(p)
-		if err != nil {
-			return nil, missing(p, err)
-		}
-		before := len(files)
-		for _, e := range entries {
-			if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
-				continue
-			}
-			f, err := readFile(filepath.Join(p, e.Name()))
-			if err != nil {
-				return nil, err
-			}
-			files = append(files, f)
-		}
-		if len(files) == before {
-			files = append(files, admin.File{Name: filepath.Clean(p) + string(filepath.Separator)})
-		}
-	}
-	return files, nil
-}
-
-func readFile(path string) (admin.File, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return admin.File{}, missing(path, err)
-	}
-	defer f.Close()
-	var b bytes.Buffer
-	if _, err := b.ReadFrom(io.LimitReader(f, maxFileSize+1)); err != nil {
-		return admin.File{}, missing(path, err)
-	}
-	if b.Len() > maxFileSize {
-		return admin.File{}, missing(path, fmt.Errorf("larger than %d MiB", maxFileSize>>20))
-	}
-	return admin.File{Name: path, Data: b.Bytes()}, nil
-}
-
-func missing(path string, err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		err = pathErr.Err
-	}
-	return &admin.Error{ID: "DN-FILE-001", Code: admin.CodeFailed, What: "nothing was imported", Why: path + ": " + err.Error(), Do: "correct the path"}
 }

@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -188,8 +190,14 @@ func (t *tool) report(r resolver.Report, d discovery, certs [][]byte) error {
 		if err := enc.Encode(r); err != nil {
 			return err
 		}
-	} else if err := r.WriteText(t.out, d.explain); err != nil {
-		return err
+	} else {
+		var text strings.Builder
+		if err := r.WriteText(&text, d.explain); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(t.out, printable(text.String(), "\n\t")); err != nil {
+			return err
+		}
 	}
 	return withCode(r.Code)
 }

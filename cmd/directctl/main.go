@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -27,14 +28,39 @@ func main() {
 
 // realMain runs one command and gives its exit code.
 func realMain(ctx context.Context, args []string) int {
-	t := &tool{out: os.Stdout, errOut: os.Stderr}
+	return runWith(ctx, os.Stdout, os.Stderr, args)
+}
+
+func runWith(ctx context.Context, out, errOut io.Writer, args []string) int {
+	t := &tool{out: out, errOut: errOut}
 	cmd := t.root()
 	cmd.SetArgs(args)
+	cmd.SetOut(out)
+	cmd.SetErr(errOut)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
+	if asksJSON(args) { // a flag before it may have ended the parsing
+		t.format = "json"
+	}
 	return t.fail(err)
+}
+
+// asksJSON tells whether a command line asks for JSON, whatever else is wrong
+// with it.
+func asksJSON(args []string) bool {
+	for i, a := range args {
+		switch a {
+		case "-ojson", "-o=json", "--output=json":
+			return true
+		case "-o", "--output":
+			if i+1 < len(args) && args[i+1] == "json" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // codeError ends the tool with a code after its output has said everything.
@@ -66,7 +92,8 @@ func (t *tool) fail(err error) int {
 	if t.format == "json" {
 		_ = json.NewEncoder(t.out).Encode(map[string]*admin.Error{"error": e})
 	} else {
-		fmt.Fprintf(t.errOut, "directctl: %s: %s\n  what to do: %s (%s)\n", e.What, e.Why, e.Do, e.ID)
+		why := printable(e.Why, "\n") // errors of the configuration have a line for each key
+		fmt.Fprintf(t.errOut, "directctl: %s: %s\n  what to do: %s (%s)\n", printable(e.What, ""), why, printable(e.Do, ""), e.ID)
 	}
 	return e.Code
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,6 +41,9 @@ func (t *tool) root() *cobra.Command {
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if t.format != "text" && t.format != "json" {
 				return fmt.Errorf("-o %s: write text or json", t.format)
+			}
+			if t.timeout <= 0 {
+				return fmt.Errorf("--timeout %v: give more than nothing, such as 30s", t.timeout)
 			}
 			return nil
 		},
@@ -94,9 +96,7 @@ func do[Ans any](t *tool, ctx context.Context, order string, req any, text func(
 		enc.SetIndent("", "  ")
 		return ans, enc.Encode(ans)
 	}
-	w := tabwriter.NewWriter(t.out, 0, 8, 2, ' ', 0)
-	text(w, ans)
-	return ans, w.Flush()
+	return ans, showText(t.out, ans, text)
 }
 
 // done prints the answer of an order that only says that it is done.

@@ -64,7 +64,7 @@ func (t *tool) restore() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {
-				return &admin.Error{ID: "DN-FILE-001", Code: admin.CodeFailed, What: "nothing was restored", Why: err.Error(), Do: "correct the path"}
+				return missing(args[0], err)
 			}
 			defer f.Close()
 			c, err := t.client()
