@@ -124,6 +124,24 @@ func TestEveryRecipientDecrypts(t *testing.T) {
 	}
 }
 
+// TestManyCertificatesOfManyRecipients: an address may publish several certificates that are good, and all of them are encrypted to.
+// A hundred recipients must not fail because one of them has two.
+func TestManyCertificatesOfManyRecipients(t *testing.T) {
+	p := newPeople(t)
+	var to []cms.Recipient
+	for range 120 {
+		to = append(to, cms.Recipient{Certificate: p.ca.Leaf("many").Cert})
+	}
+	to = append(to, cms.Recipient{Certificate: p.bob.Cert})
+	var out bytes.Buffer
+	if err := cms.Encrypt(&out, bytes.NewReader(entity), to, cms.AES128CBC); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decrypt(t, out.Bytes(), decrypter(p.bob)); err != nil || !bytes.Equal(got, entity) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestUnsuitableRecipientsAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 	p := newPeople(t)
 	short := p.ca.Leaf("short", testpki.WithKey(testpki.RSA1024()))
@@ -135,7 +153,7 @@ func TestUnsuitableRecipientsAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 		says   string
 	}{
 		"nobody":            {nil, 0, cms.ErrKey, "0 recipients"},
-		"more than 100":     {make([]cms.Recipient, 101), 0, cms.ErrKey, "101 recipients"},
+		"more than 6400":    {make([]cms.Recipient, 6401), 0, cms.ErrKey, "6401 recipients"},
 		"no certificate":    {[]cms.Recipient{good, {}}, 0, cms.ErrKey, "without certificate"},
 		"ECDSA":             {[]cms.Recipient{good, {Certificate: p.carol.Cert}}, 0, cms.ErrKey, "ECDSA"},
 		"RSA of 1024 bits":  {[]cms.Recipient{good, {Certificate: short.Cert}}, 0, cms.ErrKey, "1024 bits"},

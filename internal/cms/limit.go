@@ -20,7 +20,7 @@ type Limits struct {
 const (
 	defaultSize         = 64 << 20 // a mail message has at most 36 MiB, base64 undone; certificate bundles are far below
 	defaultDepth        = 16       // the deepest thing we read (OAEP parameters of a recipient) stands at 10
-	defaultRecipients   = 100      // RFC 5321 §4.5.3.1.8: a server must take 100 recipients; each costs up to one RSA operation
+	defaultRecipients   = 6400     // 100 recipients of a transaction (RFC 5321 §4.5.3.1.8) with 64 certificates each; maxUnwraps bounds the RSA operations
 	defaultCertificates = 32       // 8 signers with a chain of 4 certificates each
 	defaultSigners      = 8        // each costs an RSA verification per matching certificate
 	defaultAttributes   = 32       // 13 are registered for S/MIME

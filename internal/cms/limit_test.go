@@ -102,7 +102,7 @@ func TestEachLimitOfEnvelopedDataIsKept(t *testing.T) {
 	}
 	one := recipients(1)
 	cross(t, map[string]crossing{
-		"recipients":             {recipients(100), recipients(101), cms.Limits{}},
+		"recipients":             {recipients(6400), recipients(6401), cms.Limits{}},
 		"recipients, as chosen":  {recipients(2), recipients(3), cms.Limits{Recipients: 2}},
 		"segments":               {segments(10_000), segments(100_000), cms.Limits{}},
 		"depth":                  {deep(11), deep(14), cms.Limits{}},
