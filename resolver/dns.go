@@ -136,18 +136,12 @@ func (r *Resolver) ask(ctx context.Context, record recorder, name string, qtype 
 		if spoke[a.server] {
 			continue
 		}
-		left := 0
-		for _, later := range plan[i:] {
-			if !spoke[later.server] {
-				left++
-			}
-		}
-		m, step, err := r.attempt(ctx, record, a, name, qtype, left)
+		m, step, err := r.attempt(ctx, record, a, name, qtype, 1+remaining(plan[i+1:], spoke))
 		if errors.Is(err, errTruncated) {
 			// RFC 7766 §5: what does not fit a datagram is asked for again by TCP, from the same server, at once.
 			spoke[a.server] = true
 			a.network = "tcp"
-			m, step, err = r.attempt(ctx, record, a, name, qtype, left)
+			m, step, err = r.attempt(ctx, record, a, name, qtype, 1+remaining(plan[i+1:], spoke))
 		}
 		if err == nil {
 			return m, step, nil
@@ -160,6 +154,17 @@ func (r *Resolver) ask(ctx context.Context, record recorder, name string, qtype 
 		}
 	}
 	return nil, 0, errors.New(strings.Join(failures, "; "))
+}
+
+// remaining counts the attempts that are still to be made.
+func remaining(plan []attempt, spoke map[string]bool) int {
+	n := 0
+	for _, a := range plan {
+		if !spoke[a.server] {
+			n++
+		}
+	}
+	return n
 }
 
 var (

@@ -16,6 +16,7 @@ import (
 	"directnode/resolver"
 
 	"github.com/jimlambrt/gldap"
+	"github.com/miekg/dns"
 )
 
 // TestBaseThatRefusesDoesNotHideTheOthers: directories name contexts that anonymous clients may not read, such as their configuration.
@@ -127,6 +128,21 @@ func TestTextsOfServersAreCut(t *testing.T) {
 		if len(s.Detail) > 2000 || len(s.Question) > 2000 {
 			t.Errorf("step %d: question of %d, detail of %d octets", s.N, len(s.Question), len(s.Detail))
 		}
+	}
+}
+
+// TestTruncatedAnswerLeavesTheTimeToTCP: where there is no other server, the only one may take the time that is left.
+func TestTruncatedAnswerLeavesTheTimeToTCP(t *testing.T) {
+	w := newWorld(t)
+	w.dns.cert(t, "bob.direct.test.", w.good("one", "bob@direct.test"), w.good("two", "bob@direct.test"))
+	messages := 0
+	w.dns.change = func(*dns.Msg) {
+		if messages++; messages == 2 {
+			time.Sleep(700 * time.Millisecond)
+		}
+	}
+	if _, r := w.discover("bob@direct.test", func(o *resolver.Options) { o.Timeout = time.Second }); len(usable(r)) != 2 {
+		t.Errorf("%s: %+v", r.Verdict, r.Steps)
 	}
 }
 
