@@ -2,6 +2,8 @@ package config_test
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -68,5 +70,74 @@ func TestPathsAreRelativeToTheDataFolder(t *testing.T) {
 	}
 	if got := c.Path(c.Admin.Socket); got != "/etc/direct/state/admin.sock" {
 		t.Errorf("socket = %s", got)
+	}
+}
+
+// TestEdges: files as operators write them.
+func TestEdges(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty":            "",
+		"comments":         "# nothing\n\n   # but this\n",
+		"byte order":       "# \u00e4\n[node]\nhostname = \"n.example.org\" # ours\n",
+		"windows":          "[dns]\r\nlisten = [\r\n  \"127.0.0.1:53\",\r\n]\r\n",
+		"IPv6":             "[dns]\nlisten = [\"[::1]:5300\", \"[::]:53\"]\n[ldap]\nlisten = []\n",
+		"dotted keys":      "dns.listen = [\"127.0.0.1:53\"]\nnode.hostname = \"n.example.org\"\n",
+		"inline table":     "node = { hostname = \"n.example.org\" }\n",
+		"a credential":     "[keys]\nmaster_key_file = \"credential:master-key\"\n",
+		"one address":      "[limits]\nexempt = [\"192.0.2.1\", \"2001:db8::/32\"]\n",
+		"everything off":   "[dns]\nlisten = []\n[ldap]\nlisten = []\n[smtp]\nlisten = []\nsubmission = []\n",
+		"archive and mail": "[delivery]\narchive = \"archive\"\nmailbox = \"maildir:/srv/mail\"\n",
+	} {
+		if _, err := config.Parse("f.toml", []byte(text)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"key twice":           {"[dns]\nlisten = []\nlisten = []\n", "f.toml:3: "},
+		"table twice":         {"[dns]\nlisten = []\n[ldap]\n[dns]\n", "f.toml:4: "},
+		"text for an array":   {"[dns]\nlisten = \"127.0.0.1:53\"\n", "f.toml:2: "},
+		"numbers in an array": {"[dns]\nlisten = [53]\n", "f.toml:2: "},
+		"array for a text":    {"data_dir = [\"x\"]\n", "f.toml:1: "},
+		"number for a time":   {"[resolver]\ntimeout = 5\n", "f.toml:2: "},
+		"no port":             {"[dns]\nlisten = [\"::1\"]\n", "f.toml:2: dns.listen: \"::1\" is no HOST:PORT"},
+		"no host":             {"[dns]\nlisten = [\":53\"]\n", "f.toml:2: dns.listen: \":53\" names no address; write 0.0.0.0:53 or [::]:53 for all"},
+		"port too large":      {"[ldap]\nlisten = [\"127.0.0.1:65536\"]\n", "f.toml:2: ldap.listen: \"127.0.0.1:65536\": \"65536\" is no port number"},
+		"no data folder":      {"data_dir = \"\"\n", "f.toml:1: data_dir: empty"},
+		"no credential":       {"[keys]\nmaster_key_file = \"credential:\"\n", "f.toml:2: keys.master_key_file: credential: without a name"},
+		"a credential's path": {"[keys]\nmaster_key_file = \"credential:../x\"\n", "f.toml:2: keys.master_key_file: "},
+		"no retry":            {"[delivery]\nretry = []\n", "f.toml:2: delivery.retry: needs at least one wait"},
+		"negative retry":      {"[delivery]\nretry = [\"1m\", \"-1m\"]\n", "f.toml:2: delivery.retry: "},
+		"huge message":        {"[smtp]\nmax_message_bytes = 999999999999\n", "f.toml:2: smtp.max_message_bytes: "},
+		"not text at all":     {"\x00\x01\x02", "f.toml:1: "},
+		"bad UTF-8":           {"data_dir = \"\xff\"\n", "f.toml:1: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := config.Parse("f.toml", []byte(c.text))
+			if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error = %v\nwant prefix %s on one line", err, c.want)
+			}
+		})
+	}
+}
+
+func TestTheFirstErrorIsAlwaysTheSame(t *testing.T) {
+	text := "[dns]\nlisten = [\"x\"]\n[ldap]\nlisten = [\"x\"]\n[smtp]\nlisten = [\"x\"]\nsubmission = [\"x\"]\n[resolver]\nservers = [\"x\"]\n"
+	for range 50 {
+		if _, err := config.Parse("f.toml", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), "f.toml:2: dns.listen") {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestFilesThatAreNoConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large.toml")
+	if err := os.WriteFile(large, bytes.Repeat([]byte("#\n"), 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{filepath.Join(dir, "none.toml"): "no such file", dir: "is a directory", large: "longer than"} {
+		if _, err := config.Load(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }

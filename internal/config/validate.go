@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"directnode/internal/direct"
 )
@@ -39,14 +40,21 @@ func (c *Config) validateNode(at func(string) string) error {
 	return nil
 }
 
+// keyed is a list with its key. Checks go through them in the order of the
+// file, so that the same file always gives the same error.
+type keyed struct {
+	key  string
+	list []string
+}
+
 func (c *Config) validateListeners(at func(string) string) error {
-	for key, list := range map[string][]string{
-		"dns.listen": c.DNS.Listen, "ldap.listen": c.LDAP.Listen, "ldap.listen_tls": c.LDAP.ListenTLS,
-		"smtp.listen": c.SMTP.Listen, "smtp.submission": c.SMTP.Submission, "resolver.servers": c.Resolver.Servers,
+	for _, l := range []keyed{
+		{"dns.listen", c.DNS.Listen}, {"ldap.listen", c.LDAP.Listen}, {"ldap.listen_tls", c.LDAP.ListenTLS},
+		{"smtp.listen", c.SMTP.Listen}, {"smtp.submission", c.SMTP.Submission}, {"resolver.servers", c.Resolver.Servers},
 	} {
-		for _, addr := range list {
+		for _, addr := range l.list {
 			if err := checkHostPort(addr); err != nil {
-				return fmt.Errorf("%s: %w", at(key), err)
+				return fmt.Errorf("%s: %w", at(l.key), err)
 			}
 		}
 	}
@@ -69,6 +77,9 @@ func checkHostPort(s string) error {
 	if err != nil {
 		return fmt.Errorf("%q is no HOST:PORT; write it like 127.0.0.1:5300 or [::1]:5300", s)
 	}
+	if host == "" {
+		return fmt.Errorf("%q names no address; write 0.0.0.0:%s or [::]:%s for all", s, port, port)
+	}
 	if _, err := netip.ParseAddr(host); err != nil {
 		return fmt.Errorf("%q: %q is no IP address", s, host)
 	}
@@ -79,9 +90,9 @@ func checkHostPort(s string) error {
 }
 
 func (c *Config) validateNetworks(at func(string) string) error {
-	for key, list := range map[string][]string{"limits.exempt": c.Limits.Exempt, "smtp.submission_allow": c.SMTP.SubmissionAllow, "resolver.fetch.allow": c.Resolver.Fetch.Allow} {
-		if _, err := Prefixes(list); err != nil {
-			return fmt.Errorf("%s: %w", at(key), err)
+	for _, l := range []keyed{{"resolver.fetch.allow", c.Resolver.Fetch.Allow}, {"smtp.submission_allow", c.SMTP.SubmissionAllow}, {"limits.exempt", c.Limits.Exempt}} {
+		if _, err := Prefixes(l.list); err != nil {
+			return fmt.Errorf("%s: %w", at(l.key), err)
 		}
 	}
 	return nil
@@ -104,9 +115,20 @@ func Prefixes(list []string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
+// minDuration is shorter than anything that an operator means. A number
+// without a unit reads as nanoseconds.
+const minDuration = Duration(time.Millisecond)
+
+func checkDuration(d Duration) error {
+	if d < minDuration {
+		return fmt.Errorf("%v is too short; write it with its unit, like \"5s\" or \"10m\"", time.Duration(d))
+	}
+	return nil
+}
+
 func (c *Config) validateResolver(at func(string) string) error {
-	if c.Resolver.Timeout <= 0 {
-		return fmt.Errorf("%s: must be more than nothing", at("resolver.timeout"))
+	if err := checkDuration(c.Resolver.Timeout); err != nil {
+		return fmt.Errorf("%s: %w", at("resolver.timeout"), err)
 	}
 	for i, s := range c.Resolver.Stub {
 		key := fmt.Sprintf("resolver.stub[%d].", i)
@@ -133,11 +155,14 @@ func (c *Config) validateDelivery(at func(string) string) error {
 	if kind != "maildir" || dir == "" {
 		return fmt.Errorf("%s: %q; this version delivers to maildir:DIR", at("delivery.mailbox"), c.Delivery.Mailbox)
 	}
-	if len(c.Delivery.Retry) == 0 || slices.Min(c.Delivery.Retry) <= 0 {
-		return fmt.Errorf("%s: needs at least one wait, each more than nothing", at("delivery.retry"))
+	if len(c.Delivery.Retry) == 0 {
+		return fmt.Errorf("%s: needs at least one wait", at("delivery.retry"))
 	}
-	if c.Delivery.Lifetime <= 0 {
-		return fmt.Errorf("%s: must be more than nothing", at("delivery.lifetime"))
+	if err := checkDuration(slices.Min(c.Delivery.Retry)); err != nil {
+		return fmt.Errorf("%s: %w", at("delivery.retry"), err)
+	}
+	if err := checkDuration(c.Delivery.Lifetime); err != nil {
+		return fmt.Errorf("%s: %w", at("delivery.lifetime"), err)
 	}
 	return nil
 }
@@ -163,12 +188,12 @@ func (c *Config) validateTLS(at func(string) string) error {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		return fmt.Errorf("%s: cert_file and key_file belong together; set both or none", at("tls"))
 	}
-	for key, name := range map[string]string{"tls.cert_file": c.TLS.CertFile, "tls.key_file": c.TLS.KeyFile} {
-		if name == "" {
+	for _, f := range []struct{ key, name string }{{"tls.cert_file", c.TLS.CertFile}, {"tls.key_file", c.TLS.KeyFile}} {
+		if f.name == "" {
 			continue
 		}
-		if _, err := os.Stat(c.Path(name)); err != nil {
-			return fmt.Errorf("%s: %s cannot be read: %w; put the PEM file there or correct the name", at(key), c.Path(name), err)
+		if _, err := os.Stat(c.Path(f.name)); err != nil {
+			return fmt.Errorf("%s: %s cannot be read: %w; put the PEM file there or correct the name", at(f.key), c.Path(f.name), err)
 		}
 	}
 	return c.validateMasterKey(at)
@@ -176,7 +201,16 @@ func (c *Config) validateTLS(at func(string) string) error {
 
 func (c *Config) validateMasterKey(at func(string) string) error {
 	name := c.Keys.MasterKeyFile
-	if name == "" || strings.HasPrefix(name, "credential:") {
+	if name == "" {
+		return nil
+	}
+	if credential, ok := strings.CutPrefix(name, "credential:"); ok {
+		switch {
+		case credential == "":
+			return fmt.Errorf("%s: credential: without a name; write credential:NAME as in the unit's LoadCredential", at("keys.master_key_file"))
+		case credential == "." || credential == ".." || strings.ContainsRune(credential, '/'):
+			return fmt.Errorf("%s: %q is no name of a credential; write credential:NAME as in the unit's LoadCredential", at("keys.master_key_file"), credential)
+		}
 		return nil
 	}
 	if _, err := os.Stat(c.Path(name)); err != nil {
