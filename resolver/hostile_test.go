@@ -24,7 +24,7 @@ func TestBaseThatRefusesDoesNotHideTheOthers(t *testing.T) {
 	for _, holds := range []string{"ou=people", "ou=other"} {
 		w := newWorld(t)
 		l := newLDAP(t, "cn=config", "ou=people", "cn=schema", "ou=other")
-		l.refused = map[string]int{"cn=config": gldap.ResultInsufficientAccessRights, "cn=schema": gldap.ResultUnwillingToPerform}
+		l.refuse(map[string]int{"cn=config": gldap.ResultInsufficientAccessRights, "cn=schema": gldap.ResultUnwillingToPerform})
 		l.add(holds, "bob@direct.test", w.good("bob", "bob@direct.test"))
 		w.srv("direct.test", fmt.Sprintf("0 0 %d", l.port))
 		if _, r := w.discover("bob@direct.test"); !slices.Equal(usable(r), []string{"bob"}) {
@@ -37,7 +37,7 @@ func TestBaseThatRefusesDoesNotHideTheOthers(t *testing.T) {
 func TestBaseThatRefusesIsNoAbsence(t *testing.T) {
 	w := newWorld(t)
 	l := newLDAP(t, "ou=closed", "ou=people")
-	l.refused = map[string]int{"ou=closed": gldap.ResultInsufficientAccessRights}
+	l.refuse(map[string]int{"ou=closed": gldap.ResultInsufficientAccessRights})
 	l.add("ou=people", "direct.test", w.good("domain", "direct.test"))
 	w.srv("direct.test", fmt.Sprintf("0 0 %d", l.port))
 	if _, r := w.discover("bob@direct.test"); r.Verdict != "temporary" {
@@ -136,11 +136,13 @@ func TestTruncatedAnswerLeavesTheTimeToTCP(t *testing.T) {
 	w := newWorld(t)
 	w.dns.cert(t, "bob.direct.test.", w.good("one", "bob@direct.test"), w.good("two", "bob@direct.test"))
 	messages := 0
-	w.dns.change = func(*dns.Msg) {
-		if messages++; messages == 2 {
-			time.Sleep(700 * time.Millisecond)
+	w.dns.set(func() {
+		w.dns.change = func(*dns.Msg) {
+			if messages++; messages == 2 {
+				time.Sleep(700 * time.Millisecond)
+			}
 		}
-	}
+	})
 	if _, r := w.discover("bob@direct.test", func(o *resolver.Options) { o.Timeout = time.Second }); len(usable(r)) != 2 {
 		t.Errorf("%s: %+v", r.Verdict, r.Steps)
 	}

@@ -259,6 +259,13 @@ func (f *fakeLDAP) fail(bind, search int) {
 	f.bind, f.result = bind, search
 }
 
+// refuse sets the result codes of searches in single bases.
+func (f *fakeLDAP) refuse(codes map[string]int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refused = codes
+}
+
 func (f *fakeLDAP) onBind(w *gldap.ResponseWriter, r *gldap.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
