@@ -1,6 +1,9 @@
 package track
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 const (
 	// defaultKeep is how long a story is remembered: longer than any time-out
@@ -27,6 +30,10 @@ const (
 	pruneEvery = time.Hour
 	maxPrune   = 1000
 
+	// pruneBatch is how many go in one transaction, each of which waits for the
+	// disk: a message that happens to be the one to prune waits for ten.
+	pruneBatch = 100
+
 	// maxConflicts is how often a change begins again because another one
 	// came first. Each conflict means that somebody else got through.
 	maxConflicts = 100
@@ -35,7 +42,7 @@ const (
 // short bounds a text.
 func short(s string) string {
 	if len(s) > maxText {
-		return s[:maxText]
+		return strings.ToValidUTF8(s[:maxText], "") // the cut may have split a character
 	}
 	return s
 }

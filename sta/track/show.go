@@ -103,17 +103,35 @@ func (t *Track) Prune(ctx context.Context, before time.Time) (int, error) {
 func (t *Track) prune(ctx context.Context, index string, before time.Time, rowsOf func(context.Context, string) ([]kv.Op, error)) (n int, err error) {
 	// Times are in the reverse order: the old ones follow before's.
 	old, _, err := t.db.Scan(ctx, index, index+newestFirst(before)+"0", maxPrune) // '0' follows '/'
-	for _, e := range old {
-		ops, err := rowsOf(ctx, afterTime(e.Key, index))
-		if err != nil {
-			return n, err
-		}
-		if _, err := t.db.Txn(ctx, nil, append(ops, kv.Op{Kind: kv.Delete, Key: e.Key})); err != nil {
-			return n, err
-		}
-		n++
+	if err != nil {
+		return 0, err
 	}
-	return n, err
+	for entries := range slices.Chunk(old, pruneBatch) {
+		var ops []kv.Op
+		for _, e := range entries {
+			rows, err := rowsOf(ctx, afterTime(e.Key, index))
+			if err != nil {
+				return n, err
+			}
+			ops = append(append(ops, rows...), kv.Op{Kind: kv.Delete, Key: e.Key})
+		}
+		if _, err := t.db.Txn(ctx, nil, once(ops)); err != nil {
+			return n, err
+		}
+		n += len(entries)
+	}
+	return n, nil
+}
+
+// once leaves out what stands in a transaction already: two entries of an
+// index may lead to one row.
+func once(ops []kv.Op) []kv.Op {
+	seen := make(map[string]bool, len(ops))
+	return slices.DeleteFunc(ops, func(o kv.Op) bool {
+		again := seen[o.Key]
+		seen[o.Key] = true
+		return again
+	})
 }
 
 // opsOfMessage deletes a message with its recipients.
@@ -126,8 +144,9 @@ func (t *Track) opsOfMessage(ctx context.Context, k string) ([]kv.Op, error) {
 	return ops, err
 }
 
-// pruneNowAndThen forgets old stories when the last time is an hour ago. A
-// failure costs disk space, not mail.
+// pruneNowAndThen forgets old stories when the last time is an hour ago, or was
+// not enough: a busy node must forget as fast as it learns. A failure costs
+// disk space, not mail.
 func (t *Track) pruneNowAndThen(ctx context.Context, at time.Time) {
 	t.mu.Lock()
 	due := at.Sub(t.pruned) >= pruneEvery
@@ -138,9 +157,17 @@ func (t *Track) pruneNowAndThen(ctx context.Context, at time.Time) {
 	if !due {
 		return
 	}
-	if n, err := t.Prune(ctx, at.Add(-t.o.Keep)); err != nil {
+	n, err := t.Prune(ctx, at.Add(-t.o.Keep))
+	if err != nil {
 		t.o.Log.Warn("track: old stories not removed", "error", err)
-	} else if n > 0 {
+		return
+	}
+	if n >= maxPrune { // there is more: at the next message
+		t.mu.Lock()
+		t.pruned = time.Time{}
+		t.mu.Unlock()
+	}
+	if n > 0 {
 		t.o.Log.Info("track: old stories removed", "count", n)
 	}
 }
