@@ -136,7 +136,7 @@ func retryInbound(tx *bolt.Tx, id string, now time.Time) ([]taskKey, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	r.State, r.Next = stateDue, now
+	r.State, r.Next, r.Fault = stateDue, now, false
 	return []taskKey{inboundTask(id, r.Envelope.From)}, put(tx, bktInbound, id, r)
 }
 

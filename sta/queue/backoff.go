@@ -4,6 +4,8 @@ import (
 	"errors"
 	"hash/fnv"
 	"net"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -70,6 +72,14 @@ func (s Schedule) pause(n int, key string) time.Duration {
 	return d + time.Duration(uint64(d)/5*uint64(h.Sum32()%1000)/1000)
 }
 
+// waits tells whether something that is due at next is to be left alone at at.
+// A time that is further away than any pause was set by a clock that has been
+// put back since, and does not count.
+func (s Schedule) waits(next, at time.Time) bool {
+	longest := slices.Max(s.Delays)
+	return next.After(at) && next.Sub(at) <= longest+longest/5
+}
+
 // permanent reports whether an error says of itself that trying again is in
 // vain: it has a method Temporary that returns false. Trouble of the network
 // (net.Error, whose Temporary is deprecated and false even for a refused
@@ -89,7 +99,7 @@ func permanent(err error) bool {
 func errorText(err error) string {
 	s := err.Error()
 	if len(s) > maxErrorText {
-		s = s[:maxErrorText]
+		s = strings.ToValidUTF8(s[:maxErrorText], "") // the cut may have split a character
 	}
 	return s
 }

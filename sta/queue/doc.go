@@ -31,6 +31,14 @@
 // Delivery to other nodes is at least once; the Message-ID makes a repetition
 // harmless.
 //
+// # What a stranger can use up
+//
+// Everything that is encrypted is taken, for nobody has looked inside yet. What
+// turns out to be for nobody is held for the operator, 7 days at most and 1 GiB
+// together, the oldest going first; what our own faults kept from being judged
+// is held until the operator acts. Near the end of the disk nothing is taken
+// (ErrNoSpace), so that what was taken can still be delivered.
+//
 // # Order and fairness
 //
 // What is due is kept in memory, in one lane for each correspondent's domain,

@@ -8,6 +8,12 @@ func OnFS(o Options, fsys durable.FS) Options {
 	return o
 }
 
+// WithFree has the free octets of the disk asked from f.
+func WithFree(o Options, f func(dir string) (int64, error)) Options {
+	o.free = f
+	return o
+}
+
 // AtCrashPoints has f called at every named point.
 func AtCrashPoints(o Options, f func(point string)) Options {
 	o.crash = f

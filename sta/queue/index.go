@@ -39,7 +39,7 @@ var buckets = [][]byte{bktMeta, bktInbound, bktOutbound, bktDue, bktPublish, bkt
 // States of a row.
 const (
 	stateDue    = "due"     // to be tried at Next
-	stateHeld   = "held"    // inbound, refused or given up: kept for the operator, never tried
+	stateHeld   = "held"    // inbound, refused or not judged within its lifetime: kept for the operator, never tried
 	stateGiveUp = "give up" // outbound, permanently failed: the sender is still to be told
 )
 
@@ -55,8 +55,12 @@ type inboundRow struct {
 	Envelope envelopeRow `json:"envelope"`
 	Size     int64       `json:"size"`
 	Created  time.Time   `json:"created"`
+	Fault    bool        `json:"fault,omitempty"` // held by our own faults and not refused: kept until the operator acts
 	retry
 }
+
+// refused tells a held message that its peer's doing put there.
+func (r inboundRow) refused() bool { return r.State == stateHeld && !r.Fault }
 
 type outboundRow struct {
 	MessageID string    `json:"message_id"`

@@ -22,6 +22,19 @@ const (
 	// encrypted as it came, for the operator to look into.
 	defaultKeep = 7 * 24 * time.Hour
 
+	// defaultMaxHeld bounds what refused messages take together. To be refused
+	// needs no key and no name, so that without it a stranger fills the disk in
+	// an hour. It is room for thousands of ordinary messages.
+	defaultMaxHeld = 1 << 30
+
+	// heldBlock is what a file takes at least, and what it is counted in.
+	heldBlock = 4 << 10
+
+	// defaultMinFree is the space that stays for what was taken before: mailbox
+	// copies, notifications and the commits of the indexes. It is more than the
+	// largest message.
+	defaultMinFree = 64 << 20
+
 	// defaultPerDomain is how many things run at a time for one
 	// correspondent's domain: few enough that 50 dead hosts do not fill a
 	// pool, and what receiving nodes accept from one peer without throttling.

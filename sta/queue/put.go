@@ -22,6 +22,9 @@ func (q *Queue) Put(ctx context.Context, s smime.Sealed) error {
 	if s.IsZero() {
 		return errors.New("queue: nothing is sealed")
 	}
+	if err := q.roomy(); err != nil {
+		return err
+	}
 	now := time.Now()
 	n := newSealed(s, now)
 	defer q.hold(n.id)()

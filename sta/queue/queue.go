@@ -33,6 +33,9 @@ var (
 	// ErrAccepted: the message was settled; it is owed to its recipient and
 	// cannot be dropped.
 	ErrAccepted = errors.New("the message was accepted and is due in a mailbox")
+	// ErrNoSpace: the disk has too little space left to take a message. It is
+	// temporary: whoever sends the message keeps it and comes again.
+	ErrNoSpace = errors.New("too little space on the disk")
 	// ErrClosed: the queue was closed.
 	ErrClosed = errors.New("the queue is closed")
 )
@@ -43,12 +46,15 @@ type Options struct {
 	MaxBytes  int64         // of a message on the wire; 0 means 48 MiB
 	PerDomain int           // concurrent handlers for one domain and direction; 0 means 4
 	Keep      time.Duration // how long a refused inbound message is kept; 0 means 7 days
+	MaxHeld   int64         // octets of refused inbound messages together, the oldest go first; 0 means 1 GiB
+	MinFree   int64         // octets that must be free on the disk for a message to be taken; 0 means 64 MiB, below 0 is not asked
 	Drain     time.Duration // what running handlers get after Run was cancelled; 0 means 20 s
 	Archive   string        // if set, a directory that gets a copy of every received message
 	Log       *slog.Logger
 
-	fsys  durable.FS   // the spool's file system; set by tests
-	crash func(string) // called at each named point; set by tests
+	fsys  durable.FS                  // the spool's file system; set by tests
+	free  func(string) (int64, error) // the free octets of a directory's disk; set by tests
+	crash func(string)                // called at each named point; set by tests
 }
 
 // Item is an inbound message that is due to be opened and judged.
@@ -109,6 +115,11 @@ type Queue struct {
 	running atomic.Bool  // Run is at work
 	closed  atomic.Bool  // Close was called
 	temps   atomic.Int64 // temporary files being written
+
+	// heldAtMost is no less than what refused messages take: what each took is
+	// added when it is refused, and boundHeld sets it right.
+	heldAtMost atomic.Int64
+	bounding   sync.Mutex // one boundHeld at a time
 
 	mu       sync.Mutex
 	inFlight map[string]int // by ID: files without a row that somebody is at work on; guarded by mu
@@ -193,6 +204,12 @@ func (o Options) withDefaults() Options {
 	if o.Keep <= 0 {
 		o.Keep = defaultKeep
 	}
+	if o.MaxHeld <= 0 {
+		o.MaxHeld = defaultMaxHeld
+	}
+	if o.MinFree == 0 {
+		o.MinFree = defaultMinFree
+	}
 	if o.Drain <= 0 {
 		o.Drain = defaultDrain
 	}
@@ -201,6 +218,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.fsys == nil {
 		o.fsys = durable.OS()
+	}
+	if o.free == nil {
+		o.free = freeOn
 	}
 	if o.crash == nil {
 		o.crash = func(string) {}
@@ -225,7 +245,11 @@ func (q *Queue) Close() error {
 func (q *Queue) load() error {
 	return q.db.View(func(tx *bolt.Tx) error {
 		tasks, err := tasksOf(tx)
+		now := time.Now()
 		for _, t := range tasks {
+			if t.next.After(now) && !q.o.Retry.waits(t.next, now) {
+				t.next = now
+			}
 			q.sched.add(t.taskKey, t.next)
 		}
 		return err

@@ -20,10 +20,13 @@ import (
 // durable and the server may answer 250, taking responsibility (RFC 5321
 // §4.2.5). id is env.ID, or a new name where that is empty.
 //
-// ErrTooLarge and ErrHeaderTooLarge say that a limit was passed. Every other
-// error means that the message could not be stored now.
+// ErrTooLarge and ErrHeaderTooLarge say that a limit was passed, ErrNoSpace
+// that the disk is too full to take anything. Every other error means that the message could not be stored now.
 func (q *Queue) Receive(ctx context.Context, env mail.Envelope, r io.Reader, admit func(header []byte) error) (id string, err error) {
 	if err := q.usable(ctx); err != nil {
+		return "", err
+	}
+	if err := q.roomy(); err != nil {
 		return "", err
 	}
 	now := time.Now()

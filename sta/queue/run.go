@@ -3,7 +3,6 @@ package queue
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -114,7 +113,7 @@ func (q *Queue) workInbound(ctx context.Context, h Handlers, id string) (next ti
 		return time.Time{}, err
 	}
 	now := time.Now()
-	if row.Next.After(now) {
+	if q.o.Retry.waits(row.Next, now) {
 		return row.Next, nil
 	}
 	env, err := row.Envelope.envelope(id)
@@ -160,14 +159,22 @@ func (q *Queue) failInbound(id string, result error, at time.Time) (next time.Ti
 			return err
 		}
 		row.retry = row.failed(q.o.Retry, stateHeld, id, row.Created, at, result)
+		// What makes us fail unexpectedly may be made for that, and has no better
+		// claim to the disk than what is refused.
+		if row.Fault = row.State == stateHeld && !permanent(result) && !errors.Is(result, errPanic); row.Fault {
+			row.LastError = errorText(fmt.Errorf("not judged within its lifetime, for faults of this node; kept until it is tried again or dropped by order; the last one: %w", result))
+		}
 		return put(tx, bktInbound, id, row)
 	})
 	if err != nil || !found {
 		return time.Time{}, err
 	}
+	if row.refused() {
+		err = q.countHeld(row.Size)
+	}
 	q.o.Log.Warn("queue: inbound message not settled", "id", id, "attempt", row.Attempts, "state", row.State, "next", row.Next, "error", result)
 	if row.State == stateHeld {
-		return time.Time{}, nil
+		return time.Time{}, err
 	}
 	return row.Next, nil
 }
@@ -193,7 +200,7 @@ func (q *Queue) workPublish(ctx context.Context, h Handlers, key string) (next t
 		return time.Time{}, err
 	}
 	now := time.Now()
-	if row.Next.After(now) {
+	if q.o.Retry.waits(row.Next, now) {
 		return row.Next, nil
 	}
 	d, err := row.delivery()
@@ -229,7 +236,7 @@ func (q *Queue) workOutbound(ctx context.Context, h Handlers, id, domain string)
 	now := time.Now()
 	var due []rcptRow
 	for _, r := range rows {
-		if r.State == stateDue && !r.Next.After(now) {
+		if r.State == stateDue && !q.o.Retry.waits(r.Next, now) {
 			due = append(due, r)
 		}
 	}
@@ -384,7 +391,7 @@ func (q *Queue) giveUp(ctx context.Context, h Handlers, id, domain string) error
 		return err
 	}
 	for _, r := range rows {
-		if r.State != stateGiveUp || r.Next.After(time.Now()) {
+		if r.State != stateGiveUp || q.o.Retry.waits(r.Next, time.Now()) {
 			continue
 		}
 		msg.To, msg.N = []direct.Address{r.to}, r.Attempts
@@ -454,21 +461,11 @@ func (q *Queue) read(bucket []byte, key string, row any) (ok bool, err error) {
 // inbound messages that nobody may have.
 func (q *Queue) prune(at time.Time) error {
 	cutoff := timeKey(at.Add(-seenFor))
-	var old []string
 	var more bool
 	err := q.db.View(func(tx *bolt.Tx) error {
 		first, _ := tx.Bucket(bktSeenAt).Cursor().First()
 		more = first != nil && olderThan(first, cutoff)
-		return each(tx, bktInbound, "", func(id string, b []byte) error {
-			var r inboundRow
-			if err := json.Unmarshal(b, &r); err != nil {
-				return fmt.Errorf("inbound %s: %w", id, err)
-			}
-			if r.State == stateHeld && r.Next.Before(at.Add(-q.o.Keep)) {
-				old = append(old, id)
-			}
-			return nil
-		})
+		return nil
 	})
 	for more && err == nil {
 		err = q.update(func(tx *bolt.Tx) (err error) {
@@ -476,13 +473,10 @@ func (q *Queue) prune(at time.Time) error {
 			return err
 		})
 	}
-	for _, id := range old {
-		if err == nil {
-			err = q.finishInbound(id)
-			q.o.Log.Info("queue: refused message removed after its time", "id", id)
-		}
+	if err != nil {
+		return err
 	}
-	return err
+	return q.boundHeld(at)
 }
 
 // olderThan compares the time that a key of seen-at begins with.

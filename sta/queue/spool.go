@@ -66,7 +66,7 @@ func (q *Queue) write(id, point string, fill func(io.Writer) error) (int64, erro
 		return fill(&n)
 	})
 	if err != nil {
-		return 0, err
+		return 0, full(err)
 	}
 	q.o.crash(point + ".written")
 	if err := q.fsys.Rename(tmp, q.path(id)); err != nil {
