@@ -33,6 +33,11 @@ func TooLarge(err error) error {
 	return &mail.Reply{Code: 552, Enhanced: [3]int{5, 3, 4}, Text: err.Error()}
 }
 
+// NoSpace is the reply to a message for which there is no room on the disk now.
+func NoSpace() error {
+	return &mail.Reply{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "too little storage for a message at this time, try again later"}
+}
+
 // malformed refuses a submission that is no Internet message.
 func malformed(what string) *mail.Reply {
 	return &mail.Reply{Code: 554, Enhanced: [3]int{5, 6, 0}, Text: what}

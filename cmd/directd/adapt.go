@@ -53,13 +53,21 @@ func (b mxBackend) Rcpt(_ context.Context, _ *smtpserver.Session, to direct.Addr
 
 func (b mxBackend) Data(ctx context.Context, env mail.Envelope, r io.Reader) (string, error) {
 	id, err := b.queue.Receive(ctx, env, r, b.agent.Admit)
-	if errors.Is(err, queue.ErrTooLarge) || errors.Is(err, queue.ErrHeaderTooLarge) {
-		return "", sta.TooLarge(err)
-	}
 	if err != nil {
-		return "", err
+		return "", forPeer(err)
 	}
 	return "kept as " + id, nil
+}
+
+// forPeer lets the agent's replies stand for what the queue says of a limit.
+func forPeer(err error) error {
+	switch {
+	case errors.Is(err, queue.ErrTooLarge), errors.Is(err, queue.ErrHeaderTooLarge):
+		return sta.TooLarge(err)
+	case errors.Is(err, queue.ErrNoSpace):
+		return sta.NoSpace()
+	}
+	return err
 }
 
 // submissionBackend takes mail from our own users: it is sealed before it
@@ -81,7 +89,8 @@ func (b submissionBackend) Data(ctx context.Context, env mail.Envelope, r io.Rea
 	if err == nil && len(h) > 0 && h[0].Name == "Received" {
 		message = message[len(h[0].Raw):]
 	}
-	return b.agent.Send(ctx, env, message, time.Now())
+	text, err := b.agent.Send(ctx, env, message, time.Now())
+	return text, forPeer(err)
 }
 
 // handlers connects the queue's work to the agent and the client.

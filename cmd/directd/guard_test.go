@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"directnode/internal/config"
+	"directnode/internal/direct"
+	"directnode/internal/mail"
 	"directnode/internal/testnode"
 	"directnode/sta/queue"
 )
@@ -171,5 +174,23 @@ func TestAStopDuringTheStartIsAStop(t *testing.T) {
 	cancel()
 	if err := serve(ctx, path); err != nil {
 		t.Errorf("serve = %v", err)
+	}
+}
+
+// TestAFullDiskIsATemporaryReply: RFC 5321 §4.2.2, RFC 3463 §3.4.
+func TestAFullDiskIsATemporaryReply(t *testing.T) {
+	q, err := queue.Open(t.TempDir(), queue.Options{MinFree: math.MaxInt64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	to, err := direct.ParseAddress("bob@b.direct.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = mxBackend{queue: q}.Data(t.Context(), mail.Envelope{From: to, To: []direct.Address{to}}, strings.NewReader("A: b\r\n\r\n"))
+	var reply *mail.Reply
+	if !errors.As(err, &reply) || reply.Code != 452 || reply.Enhanced != [3]int{4, 3, 1} {
+		t.Errorf("reply %v", err)
 	}
 }
