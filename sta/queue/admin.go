@@ -137,7 +137,7 @@ func retryInbound(tx *bolt.Tx, id string, now time.Time) ([]taskKey, error) {
 		return nil, err
 	}
 	r.State, r.Next, r.Fault = stateDue, now, false
-	return []taskKey{inboundTask(id, r.Envelope.From)}, put(tx, bktInbound, id, r)
+	return []taskKey{inboundTask(id, r.Envelope)}, put(tx, bktInbound, id, r)
 }
 
 func retryOutbound(tx *bolt.Tx, id string, now time.Time) (due []taskKey, err error) {

@@ -41,9 +41,11 @@
 //
 // # Order and fairness
 //
-// What is due is kept in memory, in one lane for each correspondent's domain,
-// and rebuilt from the index at the start. A lane runs a few things at a time,
-// so that a dead host starves nobody but itself. Leases are in memory only,
+// What is due is kept in memory, in lanes, and rebuilt from the index at the
+// start. Outbound there is one lane for each correspondent's domain, inbound one
+// for each peer's address, because nobody has proved MAIL FROM. A lane runs a
+// few things at a time, so that a dead host or a busy peer starves nobody but
+// itself. Leases are in memory only,
 // because one process owns the queue: what was at work in a crash is due
 // again at the start.
 //

@@ -36,7 +36,7 @@ const (
 	defaultMinFree = 64 << 20
 
 	// defaultPerDomain is how many things run at a time for one
-	// correspondent's domain: few enough that 50 dead hosts do not fill a
+	// correspondent's domain, or for what one peer has sent: few enough that 50 dead hosts do not fill a
 	// pool, and what receiving nodes accept from one peer without throttling.
 	defaultPerDomain = 4
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,7 +45,7 @@ var (
 type Options struct {
 	Retry     Schedule      // when to try again, and when to give up
 	MaxBytes  int64         // of a message on the wire; 0 means 48 MiB
-	PerDomain int           // concurrent handlers for one domain and direction; 0 means 4
+	PerDomain int           // concurrent handlers for one domain, and for one peer's address inbound; 0 means 4
 	Keep      time.Duration // how long a refused inbound message is kept; 0 means 7 days
 	MaxHeld   int64         // octets of refused inbound messages together, the oldest go first; 0 means 1 GiB
 	MinFree   int64         // octets that must be free on the disk for a message to be taken; 0 means 64 MiB, below 0 is not asked
@@ -276,7 +277,7 @@ func tasksOf(tx *bolt.Tx) ([]task, error) {
 				return fmt.Errorf("inbound %s: %w", id, err)
 			}
 			if r.State != stateHeld {
-				note(inboundTask(id, r.Envelope.From), r.Next)
+				note(inboundTask(id, r.Envelope), r.Next)
 			}
 			return nil
 		}),
@@ -305,8 +306,27 @@ func tasksOf(tx *bolt.Tx) ([]task, error) {
 	return tasks, err
 }
 
-func inboundTask(id, from string) taskKey {
-	return taskKey{lane{inbound, domainOf(from)}, id}
+// inboundTask goes into the lane of the peer that the message came from. MAIL
+// FROM is what anybody writes: a lane by it could be filled by strangers to
+// hold up a partner.
+func inboundTask(id string, env envelopeRow) taskKey {
+	return taskKey{lane{inbound, laneOf(env.Peer)}, id}
+}
+
+// laneOf names the lane of a peer's address and port: an IPv4 address has its
+// own, an IPv6 address shares that of its /64, which is what one customer has.
+// Mail of our own domains, which is handed over and comes from no peer, has one.
+func laneOf(peer string) string {
+	ap, err := netip.ParseAddrPort(peer)
+	if err != nil {
+		return "own"
+	}
+	a := ap.Addr().Unmap().WithZone("")
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	return netip.PrefixFrom(a, bits).Masked().String()
 }
 
 func outboundTask(id, domain string) taskKey {

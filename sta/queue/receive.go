@@ -81,7 +81,7 @@ func (q *Queue) receive(id string, env mail.Envelope, r io.Reader, now time.Time
 		return fmt.Errorf("queue: store %s: %w", id, err)
 	}
 	q.o.crash("receive.committed")
-	q.schedule(inboundTask(id, row.Envelope.From), now)
+	q.schedule(inboundTask(id, row.Envelope), now)
 	return nil
 }
 

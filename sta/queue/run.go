@@ -82,7 +82,7 @@ func (q *Queue) work(ctx context.Context, h Handlers, t *task) {
 	case publish:
 		next, err = q.workPublish(ctx, h, t.key)
 	case outbound:
-		next, err = q.workOutbound(ctx, h, t.key, t.domain)
+		next, err = q.workOutbound(ctx, h, t.key, t.name)
 	}
 	if err != nil {
 		q.o.Log.Error("queue: index", "kind", t.kind.String(), "id", t.key, "error", err)

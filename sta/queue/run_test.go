@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -240,6 +241,52 @@ func TestADeadHostStarvesNobody(t *testing.T) {
 			t.Errorf("at most %d attempts at a time for one domain; the good one after %v", most, good)
 		}
 	})
+}
+
+// MAIL FROM is what anybody writes: messages in a partner's name take slots of
+// the peer that sends them, not the partner's.
+func TestAForgerTakesNoSlotOfAPartner(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		forger, peer string // "": our own mail, handed over
+		apart        bool
+	}{
+		{"another address", "192.0.2.7:1", "192.0.2.8:1", true},
+		{"our own mail", "192.0.2.7:1", "", true},
+		{"the same address", "192.0.2.7:1", "192.0.2.7:2", false},
+		{"the same, mapped", "192.0.2.7:1", "[::ffff:192.0.2.7]:1", false},
+		{"another /64", "[2001:db8:0:1::1]:1", "[2001:db8:0:2::1]:1", true},
+		{"the same /64", "[2001:db8:0:1::1]:1", "[2001:db8:0:1:ffff::1]:1", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := open(t, tempDir(t), queue.Options{})
+				send := func(peer, to string) {
+					env := envelope(t, "ann@partner.example", to)
+					env.Peer, _ = netip.ParseAddrPort(peer)
+					receive(t, q, env, wire)
+				}
+				for range 20 {
+					send(tt.forger, "slow@b.example")
+				}
+				send(tt.peer, "bob@b.example")
+				var done atomic.Bool
+				stop := run(t, q, queue.Handlers{Inbound: func(_ context.Context, i queue.Item) error {
+					if i.Envelope.To[0].Local() == "bob" {
+						done.Store(true)
+					} else {
+						time.Sleep(10 * time.Second)
+					}
+					return nil
+				}})
+				defer stop()
+				sleep(time.Second)
+				if done.Load() != tt.apart {
+					t.Errorf("the partner's message was looked at: %v; want %v", done.Load(), tt.apart)
+				}
+			})
+		})
+	}
 }
 
 func TestAHandlerThatPanicsIsATemporaryError(t *testing.T) {

@@ -19,10 +19,11 @@ const (
 // String is the kind's name in logs and for the administrator.
 func (k kind) String() string { return [...]string{"inbound", "outbound", "publish"}[k] }
 
-// lane is one correspondent's domain in one direction.
+// lane is what shares its slots: for outbound and publish a domain, for inbound
+// the peer that the messages came from.
 type lane struct {
-	kind   kind
-	domain string
+	kind kind
+	name string
 }
 
 // taskKey names a task. key is the message's ID, and for publishing the key of
@@ -108,7 +109,7 @@ func (s *schedule) take(at time.Time) []*task {
 			return taken
 		}
 		slices.SortFunc(ready, func(a, b lane) int {
-			return cmp.Or(byTime(s.lanes[a].tasks[0], s.lanes[b].tasks[0]), cmp.Compare(a.kind, b.kind), cmp.Compare(a.domain, b.domain))
+			return cmp.Or(byTime(s.lanes[a].tasks[0], s.lanes[b].tasks[0]), cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name))
 		})
 		for _, l := range ready {
 			w := s.lanes[l]
