@@ -269,6 +269,7 @@ func TestAForgerTakesNoSlotOfAPartner(t *testing.T) {
 				for range 20 {
 					send(tt.forger, "slow@b.example")
 				}
+				sleep(time.Second) // it is the youngest
 				send(tt.peer, "bob@b.example")
 				var done atomic.Bool
 				stop := run(t, q, queue.Handlers{Inbound: func(_ context.Context, i queue.Item) error {
