@@ -132,7 +132,7 @@ func (b *batch) take(tx *store.Tx, c found) {
 		b.keys.settle(public, keyRefused)
 		b.res.refuse(item, why)
 	}
-	if c.cert.IsCA {
+	if isIssuer(c.cert) {
 		const why = "the certificate of an issuer, which is not published; if you trust it, add it with `directctl anchor add`"
 		if c.chain {
 			b.res.add(item, "known", why)

@@ -29,7 +29,7 @@ func classify(f File, passphrase string) []found {
 	f.Data = bytes.TrimPrefix(f.Data, byteOrderMark)
 	list := classifyContent(f, passphrase)
 	// An issuer is no mistake where it stands beside what it issued.
-	leaf := slices.ContainsFunc(list, func(x found) bool { return x.cert != nil && !x.cert.IsCA })
+	leaf := slices.ContainsFunc(list, func(x found) bool { return x.cert != nil && !isIssuer(x.cert) })
 	for i := range list {
 		list[i].file, list[i].chain = f.Name, leaf && len(list) > 1
 	}
@@ -52,6 +52,18 @@ func classifyContent(f File, passphrase string) []found {
 		return classifyPKCS12(f.Data, passphrase)
 	}
 	return []found{{bad: "is neither PEM, a DER certificate or key, PKCS#12 nor PKCS#7"}}
+}
+
+// isIssuer tells a certificate that only signs others. A self-signed one that
+// names an owner is that owner's, although openssl makes it a CA unless told
+// otherwise (AS 4.2.3 takes a chain of one), as long as its key may sign or
+// decrypt mail (RFC 5280 §4.2.1.3: without the extension it may do anything).
+func isIssuer(c *x509.Certificate) bool {
+	if !c.IsCA {
+		return false
+	}
+	mail := c.KeyUsage == 0 || c.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageKeyEncipherment) != 0
+	return !mail || len(c.EmailAddresses)+len(c.DNSNames) == 0
 }
 
 var beginPEM = []byte("-----BEGIN ")

@@ -20,9 +20,9 @@ func kinds(list []found) string {
 	var words []string
 	for _, x := range list {
 		switch {
-		case x.cert != nil && x.cert.IsCA && x.chain:
+		case x.cert != nil && isIssuer(x.cert) && x.chain:
 			words = append(words, "chain-ca")
-		case x.cert != nil && x.cert.IsCA:
+		case x.cert != nil && isIssuer(x.cert):
 			words = append(words, "ca")
 		case x.cert != nil:
 			words = append(words, "leaf")
@@ -162,6 +162,9 @@ func TestPKCS12WithoutAPassphrase(t *testing.T) {
 		data := p12(t, e, leaf, nil, "")
 		if got := kinds(classify(File{Name: "f", Data: data}, "")); got != "leaf, key" {
 			t.Errorf("%s: found %q", name, got)
+		}
+		if got := kinds(classify(File{Name: "f", Data: data}, "secret")); name != "no protection" && got != "leaf, key" {
+			t.Errorf("%s, beside others that have one: found %q", name, got)
 		}
 	}
 	data := p12(t, pkcs12.Modern, leaf, nil, "secret")

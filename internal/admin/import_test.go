@@ -357,3 +357,21 @@ func TestCertificatesAreFoundByOwnerAndFingerprint(t *testing.T) {
 		t.Errorf("left %v", n.owners())
 	}
 }
+
+// openssl req -x509 makes every certificate a CA unless told otherwise.
+func TestASelfSignedCertificateOfAnOwnerIsTakenAlthoughItMayIssue(t *testing.T) {
+	n, p := newNode(t), testpki.New(t)
+	own := p.Root("alice", testpki.Address("alice@a.direct.test"), testpki.KeyUsage(0))
+	issuers := []*testpki.CA{
+		p.Root("Issuer with a name", testpki.Address("ca@a.direct.test")),
+		p.Root("Issuer without a name", testpki.KeyUsage(0)),
+	}
+	req := admin.ImportRequest{Files: []admin.File{file("own.pem", own.CertPEM(), own.KeyPEM())}}
+	for _, ca := range issuers {
+		req.Files = append(req.Files, file("ca.pem", ca.CertPEM()))
+	}
+	res := n.imports(req)
+	if got := n.owners(); !slices.Equal(got, []string{"alice@a.direct.test [dns ldap] true"}) || res.Refused != len(issuers) {
+		t.Errorf("stored %v by %+v", got, res)
+	}
+}

@@ -36,6 +36,11 @@ func classifyPKCS12(data []byte, passphrase string) []found {
 		return []found{{bad: fmt.Sprintf("is PKCS#12 with a key derivation of %d rounds, at most %d; export it anew", n, maxIterations)}}
 	}
 	key, cert, chain, err := pkcs12.DecodeChain(data, passphrase)
+	if errors.Is(err, pkcs12.ErrIncorrectPassword) && passphrase != "" { // in a folder, one may have none
+		if k, c, more, again := pkcs12.DecodeChain(data, ""); again == nil {
+			key, cert, chain, err = k, c, more, nil
+		}
+	}
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword):
 		return []found{{bad: "is PKCS#12 under another passphrase; give it with --passphrase-file"}}
