@@ -72,8 +72,9 @@ const (
 // Queue is the durable spool. What Put or Settle returned nil for survives a
 // crash at any moment.
 type Queue interface {
-	// Put makes one sealed message due for each of its recipients.
-	Put(ctx context.Context, s smime.Sealed) error
+	// Put makes sealed messages due, each for each of its recipients: all of them
+	// in one transaction, or none.
+	Put(ctx context.Context, messages ...smime.Sealed) error
 	// Settle ends an inbound item in one transaction: deliveries become due and
 	// notices[i], unless zero, is queued with deliveries[i]. A delivery whose
 	// message the recipient has had before is left out, its notice too; the

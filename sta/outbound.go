@@ -50,13 +50,11 @@ func (a *Agent) Send(ctx context.Context, env mail.Envelope, message []byte, at 
 	if err != nil {
 		return "", err
 	}
-	// After an error the submitter sends all of it again. What was put before the
-	// error is known to its recipients by its Message-ID; the report would be one
-	// more for each attempt, and is shown last.
-	for _, s := range sealed {
-		if err := a.queue.Put(ctx, s); err != nil {
-			return "", errors.Join(err, a.discard(bounce))
-		}
+	// After an error the submitter sends all of it again: nothing of it may be
+	// queued by then, and the report, which would be one more for each attempt, is
+	// shown last.
+	if err := a.queue.Put(ctx, sealed...); err != nil {
+		return "", errors.Join(err, a.discard(bounce))
 	}
 	if bounce != "" {
 		if err := a.box.Publish(ctx, env.From, bounce); err != nil {

@@ -126,8 +126,8 @@ func TestBlindCopiesAreSealedApart(t *testing.T) {
 	if _, err := w.send(w.envelope(alice, bob, carol), letter(alice, bob, "Bcc: "+carol+"\r\n")); err != nil {
 		t.Fatal(err)
 	}
-	if len(w.sealed) != 2 {
-		t.Fatalf("%d sealed messages, want one for bob and one for carol", len(w.sealed))
+	if len(w.sealed) != 2 || w.puts != 1 {
+		t.Fatalf("%d sealed messages in %d steps, want one for bob and one for carol in one", len(w.sealed), w.puts)
 	}
 	for _, s := range w.sealed {
 		if len(s.To()) != 1 {

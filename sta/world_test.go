@@ -34,6 +34,7 @@ type world struct {
 	findErr    error
 	outOnly    bool  // the anchors are for mail that we send
 	putErr     error // what Put answers
+	puts       int   // calls of Put
 	sealed     []smime.Sealed
 	settled    []string
 	seen       map[string]bool
@@ -106,11 +107,12 @@ func (f finder) Find(_ context.Context, a direct.Address) (sta.Found, error) {
 
 type queue struct{ w *world }
 
-func (q queue) Put(_ context.Context, s smime.Sealed) error {
+func (q queue) Put(_ context.Context, messages ...smime.Sealed) error {
+	q.w.puts++
 	if q.w.putErr != nil {
 		return q.w.putErr
 	}
-	q.w.sealed = append(q.w.sealed, s)
+	q.w.sealed = append(q.w.sealed, messages...)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"directnode/internal/direct"
@@ -13,36 +14,63 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Put makes a sealed message due for each of its recipients, at once. When it
-// returns nil this is durable: the submission may be answered with 250.
-func (q *Queue) Put(ctx context.Context, s smime.Sealed) error {
+// Put makes sealed messages due, each for each of its recipients, at once: all
+// of them or none. When it returns nil this is durable: the submission may be
+// answered with 250. After an error nothing of it is in the queue. ErrNoSpace
+// says that the disk is too full to take anything.
+func (q *Queue) Put(ctx context.Context, messages ...smime.Sealed) error {
 	if err := q.usable(ctx); err != nil {
 		return err
 	}
-	if s.IsZero() {
+	if len(messages) == 0 || slices.ContainsFunc(messages, smime.Sealed.IsZero) {
 		return errors.New("queue: nothing is sealed")
 	}
 	if err := q.roomy(); err != nil {
 		return err
 	}
 	now := time.Now()
-	n := newSealed(s, now)
-	defer q.hold(n.id)()
-	if err := q.writeSealed(&n, "put"); err != nil {
+	all := make([]sealed, len(messages))
+	for i, s := range messages {
+		all[i] = newSealed(s, now)
+		defer q.hold(all[i].id)()
+	}
+	if err := q.store(all); err != nil {
+		for _, n := range all {
+			q.remove(n.id)
+		}
 		return err
 	}
+	q.o.crash("put.committed")
+	for _, n := range all {
+		q.o.Log.Info("queue: message queued", "id", n.id, "message_id", n.MessageID(), "from", n.From().String(), "recipients", len(n.to), "report", n.IsReport())
+		q.scheduleSealed(n)
+	}
+	return nil
+}
+
+// store makes the files durable, then the rows of all of them in one
+// transaction. After an error some files may be there.
+func (q *Queue) store(all []sealed) error {
+	for i := range all {
+		if err := q.writeSealed(&all[i], "put"); err != nil {
+			return err
+		}
+	}
 	if err := q.syncSpool(); err != nil {
-		q.remove(n.id)
-		return fmt.Errorf("queue: store %s: %w", n.id, err)
+		return fmt.Errorf("queue: store %s: %w", all[0].id, err)
 	}
 	q.o.crash("put.synced")
-	if err := q.update(n.rows); err != nil {
-		q.remove(n.id)
-		return fmt.Errorf("queue: store %s: %w", n.id, err)
+	err := q.update(func(tx *bolt.Tx) error {
+		for _, n := range all {
+			if err := n.rows(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("queue: store %s: %w", all[0].id, err)
 	}
-	q.o.crash("put.committed")
-	q.o.Log.Info("queue: message queued", "id", n.id, "message_id", s.MessageID(), "from", s.From().String(), "recipients", len(n.to), "report", s.IsReport())
-	q.scheduleSealed(n)
 	return nil
 }
 

@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"directnode/internal/direct"
+	"directnode/internal/durable"
 	"directnode/sta/queue"
+	"directnode/sta/smime"
 )
 
 // fixed is a schedule that makes times easy to read.
@@ -77,6 +79,39 @@ func TestOneAttemptForEachDomainWithAllItsRecipients(t *testing.T) {
 			t.Errorf("left in the spool: %v", left)
 		}
 	})
+}
+
+// A submission with blind copies is several messages. A fault at any moment
+// leaves none of them, so that sending it again repeats nothing.
+func TestMessagesPutTogetherAreTakenTogetherOrNotAtAll(t *testing.T) {
+	both := []smime.Sealed{sealed(t, "m1", "ann@a.example", "bob@b.example"), sealed(t, "m1", "ann@a.example", "cat@c.example")}
+	for k := 1; ; k++ {
+		fsys := durable.NewCrashFS()
+		q := open(t, tempDir(t), queue.OnFS(queue.Options{}, fsys))
+		fsys.FailAt(k, errBoom)
+		err := q.Put(t.Context(), both...)
+		if fsys.Ops() < k {
+			if err != nil || k < 8 {
+				t.Errorf("end at %d: %v", k, err)
+			}
+			wantList(t, q, "outbound due bob@b.example 0", "outbound due cat@c.example 0")
+			break
+		}
+		if !errors.Is(err, errBoom) {
+			t.Errorf("fault at %d: %v", k, err)
+		}
+		wantList(t, q)
+		if n := q.Depth().Outbound; n != 0 {
+			t.Errorf("fault at %d: %d are due", k, n)
+		}
+	}
+	q := open(t, tempDir(t), queue.Options{})
+	for _, list := range [][]smime.Sealed{nil, {{}}, {both[0], {}}} {
+		if err := q.Put(t.Context(), list...); err == nil {
+			t.Errorf("%d messages, of which one is nothing, were taken", len(list))
+		}
+	}
+	wantList(t, q)
 }
 
 func TestRecipientsGoTheirOwnWays(t *testing.T) {
