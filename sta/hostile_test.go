@@ -252,6 +252,9 @@ func TestNothingIsReportedWhereNothingWasTaken(t *testing.T) {
 	if w.mailbox[alice] != nil || len(w.staged) != 0 {
 		t.Errorf("alice has %q", w.mailbox[alice])
 	}
+	if len(w.withdrawn) != 1 || w.withdrawn[0] != "id0 1@a.direct.test not accepted: try again" {
+		t.Errorf("the story takes back %q", w.withdrawn)
+	}
 }
 
 func TestBlindCopiesOfResentMailAreRemoved(t *testing.T) {

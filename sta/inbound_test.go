@@ -318,4 +318,18 @@ func TestUndeliveredMailIsReportedToItsSender(t *testing.T) {
 	if err != nil || n.OriginalMessageID != "1@a.direct.test" || n.Recipient.Key() != "x@c.direct.test" {
 		t.Errorf("report %+v, %v", n, err)
 	}
+	if len(w.failed) != 1 || w.failed[0] != "1@a.direct.test x@c.direct.test 550 5.1.1 no such user" {
+		t.Errorf("the story has %q", w.failed)
+	}
+}
+
+// A connection that broke after the last octet is a failure to the queue, and
+// none to the recipient.
+func TestNoFailureIsReportedOfAMessageThatArrived(t *testing.T) {
+	w := newWorld(t, "as-1.2")
+	w.arrived = true
+	err := w.agent.Undelivered(context.Background(), "id1", "1@a.direct.test", address(t, alice), address(t, "x@c.direct.test"), errors.New("connection lost"), testpki.Now())
+	if err != nil || len(w.failed) != 1 || w.mailbox[alice] != nil || len(w.staged) != 0 {
+		t.Errorf("%v; story %q, alice has %q", err, w.failed, w.mailbox[alice])
+	}
 }

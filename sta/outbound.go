@@ -47,14 +47,14 @@ func (a *Agent) Send(ctx context.Context, env mail.Envelope, message []byte, at 
 		return "", refuseAll(verdicts)
 	}
 	bounce, err := a.stageRefused(ctx, env, sub.messageID, verdicts, at)
-	if err != nil {
-		return "", err
+	if err == nil {
+		err = a.queue.Put(ctx, sealed...)
 	}
-	// After an error the submitter sends all of it again: nothing of it may be
-	// queued by then, and the report, which would be one more for each attempt, is
-	// shown last.
-	if err := a.queue.Put(ctx, sealed...); err != nil {
-		return "", errors.Join(err, a.discard(bounce))
+	if err != nil {
+		// The submitter sends all of it again: nothing of it may be queued, and the
+		// report, which would be one more for each attempt, is shown last.
+		ctx := context.WithoutCancel(ctx) // the submitter may be gone
+		return "", errors.Join(err, a.story.Withdrawn(ctx, env, sub.messageID, "not accepted: try again"), a.discard(bounce))
 	}
 	if bounce != "" {
 		if err := a.box.Publish(ctx, env.From, bounce); err != nil {
@@ -303,9 +303,19 @@ func (a *Agent) discard(staged string) error {
 	return a.box.Discard(staged)
 }
 
-// Undelivered tells the sender that a message was given up for one recipient.
+// Undelivered records that a message was given up for one recipient and tells
+// the sender, unless the recipient's agent has said that it has the message: a
+// connection that broke after the last octet looks like a failure to us only.
 // Reports are given up silently: no report about a report (AS 3.0-i).
 func (a *Agent) Undelivered(ctx context.Context, id, messageID string, sender, rcpt direct.Address, last error, at time.Time) error {
+	applied, err := a.story.Failed(ctx, messageID, rcpt, last.Error(), at)
+	if err != nil {
+		return err
+	}
+	if !applied {
+		a.o.Log.Info("given up, but its recipient has it; the sender is not told", "id", id, "recipient", rcpt.String())
+		return nil
+	}
 	if !a.keys().Local(sender.Domain()) {
 		return nil
 	}

@@ -43,6 +43,9 @@ type world struct {
 	mailbox    map[string][]byte // recipient → last message published
 	deliveries int
 	verdicts   []sta.Verdict
+	withdrawn  []string
+	failed     []string
+	arrived    bool // Failed does not apply
 	outcomes   []sta.Outcome
 	notified   []sta.Notice
 	count      bool // what Notified answers
@@ -167,6 +170,16 @@ type story struct{ w *world }
 func (s story) Sent(_ context.Context, _ mail.Envelope, _ string, v []sta.Verdict) error {
 	s.w.verdicts = v
 	return nil
+}
+
+func (s story) Withdrawn(_ context.Context, env mail.Envelope, messageID, reason string) error {
+	s.w.withdrawn = append(s.w.withdrawn, env.ID+" "+messageID+" "+reason)
+	return nil
+}
+
+func (s story) Failed(_ context.Context, messageID string, rcpt direct.Address, reason string, _ time.Time) (bool, error) {
+	s.w.failed = append(s.w.failed, messageID+" "+rcpt.Key()+" "+reason)
+	return !s.w.arrived, nil
 }
 
 func (s story) Received(_ context.Context, _ mail.Envelope, _ string, o []sta.Outcome) error {

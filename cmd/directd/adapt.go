@@ -131,9 +131,6 @@ func handlers(agent *sta.Agent, q *queue.Queue, box sta.Mailbox, client *smtpcli
 			if a.Report {
 				return nil // AS 3.0-i
 			}
-			if err := story.t.Failed(ctx, a.MessageID, rcpt, last.Error(), time.Now()); err != nil {
-				return err
-			}
 			return agent.Undelivered(ctx, a.ID, a.MessageID, a.From, rcpt, last, time.Now())
 		},
 	}
@@ -204,7 +201,7 @@ func (b budget) take(ctx context.Context, octets int64) (release func(), err err
 type story struct{ t *track.Track }
 
 func (s story) Sent(ctx context.Context, env mail.Envelope, messageID string, verdicts []sta.Verdict) error {
-	m := track.Message{Direction: track.Out, MessageID: messageID, From: env.From.String(), At: env.At}
+	m := track.Message{Direction: track.Out, MessageID: messageID, From: env.From.String(), At: env.At, Submission: env.ID}
 	for _, v := range verdicts {
 		r := track.Recipient{Address: v.Address.String(), State: track.State(v.State())}
 		if v.Refusal != nil {
@@ -213,6 +210,14 @@ func (s story) Sent(ctx context.Context, env mail.Envelope, messageID string, ve
 		m.Recipients = append(m.Recipients, r)
 	}
 	return s.t.Expect(ctx, m)
+}
+
+func (s story) Withdrawn(ctx context.Context, env mail.Envelope, messageID, reason string) error {
+	return s.t.Withdraw(ctx, track.Message{MessageID: messageID, From: env.From.String(), Submission: env.ID}, reason)
+}
+
+func (s story) Failed(ctx context.Context, messageID string, rcpt direct.Address, reason string, at time.Time) (bool, error) {
+	return s.t.Failed(ctx, messageID, rcpt, reason, at)
 }
 
 func (s story) Received(ctx context.Context, env mail.Envelope, messageID string, outcomes []sta.Outcome) error {

@@ -86,6 +86,7 @@ type Message struct {
 	MessageID     string      `json:"message_id"` // without brackets
 	From          string      `json:"from"`
 	At            time.Time   `json:"at"`
+	Submission    string      `json:"-"` // our name for the submission, for Expect; it stands with the recipients
 	Recipients    []Recipient `json:"recipients"`
 	Notifications []Note      `json:"notifications,omitempty"` // about nobody whom the message went to; never counted
 }
@@ -95,6 +96,7 @@ type Recipient struct {
 	Address       string `json:"address"` // as direct.Address.String gives it
 	State         State  `json:"state"`
 	Reason        string `json:"reason,omitempty"`
+	Submission    string `json:"submission,omitempty"`    // the one that made it queued
 	Notifications []Note `json:"notifications,omitempty"` // in the order of their arrival
 }
 
@@ -174,7 +176,7 @@ func (t *Track) record(ctx context.Context, m Message) error {
 			return nil, nil, err
 		}
 		for _, r := range m.Recipients {
-			if err := t.merge(ctx, &c, k, m.Direction, r); err != nil {
+			if err := t.merge(ctx, &c, k, m, r); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -202,7 +204,8 @@ func (t *Track) putMessage(ctx context.Context, c *changes, k string, m Message)
 }
 
 // merge records one recipient. One that is there moves only forward.
-func (t *Track) merge(ctx context.Context, c *changes, k string, d Direction, r Recipient) error {
+func (t *Track) merge(ctx context.Context, c *changes, k string, m Message, r Recipient) error {
+	d := m.Direction
 	key := recipientKey(k, r.Address)
 	if c.has(key) {
 		return nil // named twice
@@ -214,6 +217,9 @@ func (t *Track) merge(ctx context.Context, c *changes, k string, d Direction, r 
 	}
 	r.Notifications = old.Notifications
 	r.Reason = short(r.Reason)
+	if r.Submission = ""; d == Out && r.State == Queued {
+		r.Submission = m.Submission
+	}
 	switch {
 	case rev == 0:
 	case d == In && old.State == Delivered: // what was delivered stays so when it is sent again
@@ -231,9 +237,46 @@ func (t *Track) Sent(ctx context.Context, messageID string, rcpt direct.Address,
 }
 
 // Failed records that the queue has given up. It changes nothing for a
-// recipient whose agent has told us that it has the message.
-func (t *Track) Failed(ctx context.Context, messageID string, rcpt direct.Address, reason string, _ time.Time) error {
-	return t.advance(ctx, messageID, rcpt, Failed, reason)
+// recipient whose agent has told us that it has the message; applied is false
+// then, and the sender must not hear of a failure. A failure that was recorded
+// before applies again, and one of a message that is not known (any more).
+func (t *Track) Failed(ctx context.Context, messageID string, rcpt direct.Address, reason string, _ time.Time) (applied bool, err error) {
+	if err := t.advance(ctx, messageID, rcpt, Failed, reason); err != nil {
+		return false, err
+	}
+	rows, err := t.recipients(ctx, messageID, rcpt)
+	if err != nil {
+		return false, fmt.Errorf("track: %s to %s: %w", messageID, rcpt, err)
+	}
+	arrived := func(f found) bool { return f.State == Processed || f.State == Dispatched }
+	return len(rows) == 0 || !slices.ContainsFunc(rows, arrived), nil
+}
+
+// Withdraw takes back what Expect recorded for a submission that the queue did
+// not take: its recipients are refused with the reason. What another
+// submission of the same message made queued, before or after, stays.
+func (t *Track) Withdraw(ctx context.Context, m Message, reason string) error {
+	m.Direction = Out
+	err := t.change(ctx, func() ([]kv.Cond, []kv.Op, error) {
+		var c changes
+		all, _, err := kv.All(ctx, t.db, recipientKey(keyOf(m), ""))
+		for _, e := range all {
+			var r Recipient
+			if err := decode(e, &r); err != nil {
+				return nil, nil, err
+			}
+			if r.State != Queued || r.Submission != m.Submission || m.Submission == "" {
+				continue
+			}
+			r.State, r.Reason, r.Submission = Refused, short(reason), ""
+			c.put(e.Key, e.Rev, r)
+		}
+		return c.conds, c.ops, errors.Join(err, c.err)
+	})
+	if err != nil {
+		return fmt.Errorf("track: message %s: %w", m.MessageID, err)
+	}
+	return nil
 }
 
 // advance moves a recipient forward by an event of our own. A message that is

@@ -253,7 +253,11 @@ func TestOwnEventsNeverStepBack(t *testing.T) {
 				case "sent":
 					err = tr.Sent(t.Context(), "m1", bob, day)
 				case "failed":
-					err = tr.Failed(t.Context(), "m1", bob, "no such address", day)
+					var applied bool
+					applied, err = tr.Failed(t.Context(), "m1", bob, "no such address", day)
+					if applied == strings.Contains(tt.events, "processed failed") {
+						t.Errorf("the failure applied: %v", applied)
+					}
 				case "expect":
 					expect(t, tr, "m1")
 				default:
@@ -269,8 +273,9 @@ func TestOwnEventsNeverStepBack(t *testing.T) {
 		})
 	}
 	tr := fresh(t)
-	if err := errors.Join(tr.Sent(t.Context(), "unknown", bob, day), tr.Failed(t.Context(), "unknown", bob, "x", day)); err != nil {
-		t.Errorf("an unknown message stops the queue: %v", err)
+	applied, err := tr.Failed(t.Context(), "unknown", bob, "x", day)
+	if err := errors.Join(tr.Sent(t.Context(), "unknown", bob, day), err); err != nil || !applied {
+		t.Errorf("an unknown message stops the queue: %v, applied %v", err, applied)
 	}
 }
 
@@ -285,6 +290,42 @@ func TestARefusedRecipientMayBeSubmittedAgain(t *testing.T) {
 	}
 	if got := state(t, tr, "m1", "cat@c.example") + ", " + state(t, tr, "m1", "ben@b.example"); got != "queued, queued" {
 		t.Errorf("cat and ben are %s", got)
+	}
+}
+
+// What the queue did not take is not on its way, unless another submission of
+// the same message is.
+func TestASubmissionThatWasNotTakenIsWithdrawn(t *testing.T) {
+	tr := fresh(t)
+	submit := func(submission string, rcpts ...string) track.Message {
+		t.Helper()
+		m := track.Message{MessageID: "m1", From: "ann@a.example", At: day, Submission: submission}
+		for _, r := range rcpts {
+			m.Recipients = append(m.Recipients, track.Recipient{Address: r, State: track.Queued})
+		}
+		if err := tr.Expect(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	submit("s1", "bob@b.example")
+	for range 2 { // it may be repeated
+		if err := tr.Withdraw(t.Context(), submit("s2", "bob@b.example", "ben@b.example"), "not accepted: try again"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := state(t, tr, "m1", "bob@b.example") + ", " + state(t, tr, "m1", "ben@b.example"); got != "queued, refused" {
+		t.Errorf("bob and ben are %s", got)
+	}
+	if m, _, _ := tr.Show(t.Context(), "m1"); m.Recipients[0].Reason != "not accepted: try again" {
+		t.Errorf("ben's reason is %q", m.Recipients[0].Reason)
+	}
+	submit("s3", "ben@b.example")
+	if err := tr.Withdraw(t.Context(), track.Message{MessageID: "m1", From: "ann@a.example", Submission: "s2"}, "late"); err != nil {
+		t.Fatal(err)
+	}
+	if got := state(t, tr, "m1", "ben@b.example"); got != "queued" {
+		t.Errorf("after the next submission ben is %s", got)
 	}
 }
 
@@ -467,7 +508,10 @@ func TestStatesAgreeWithTheModel(t *testing.T) {
 				if now == "queued" || now == "sent" {
 					model[key] = "failed"
 				}
-				err = tr.Failed(t.Context(), id, rcpt, "", day)
+				var applied bool
+				if applied, err = tr.Failed(t.Context(), id, rcpt, "", day); applied == (now == "processed" || now == "dispatched") {
+					rt.Fatalf("a failure of what is %q applied: %v", now, applied)
+				}
 			case "note":
 				n := track.Notification{Original: id, Recipient: rcpt, At: day,
 					Disposition: rapid.SampledFrom([]string{"processed", "dispatched", "failed", "displayed"}).Draw(rt, "disposition"),
