@@ -180,6 +180,29 @@ func TestAReportThatIsNotUnderstoodIsDeliveredAndNotAnswered(t *testing.T) {
 	}
 }
 
+// A report is for the sender of the message that it is about: in another's
+// mailbox it would tell what somebody else has sent, and to whom.
+func TestAReportIsDeliveredOnlyWhereItCounts(t *testing.T) {
+	w := newWorld(t, "as-1.2")
+	a := w.user(alice)
+	w.user(bob)
+	w.user(carol)
+	w.stranger = address(t, carol)
+	mdn, err := report.MDN{Disposition: report.Failed, From: address(t, alice), To: address(t, bob), OriginalMessageID: "9@b.direct.test", ReportingUA: "x", MessageID: "<m@a.direct.test>", At: testpki.Now()}.Compose()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.receive(w.envelope(alice, carol, bob), w.seal(mdn, a, alice, bob, carol)); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.notified) != 2 || w.notified[0].To.Key() != carol || w.notified[1].To.Key() != bob {
+		t.Errorf("noted %+v", w.notified)
+	}
+	if w.mailbox[bob] == nil || w.mailbox[carol] != nil || len(w.staged) != 0 {
+		t.Errorf("bob has %d octets, carol %d", len(w.mailbox[bob]), len(w.mailbox[carol]))
+	}
+}
+
 // Whom we only send to may tell us what became of it, and nothing else.
 func TestAnOutboundPartnerMayNotify(t *testing.T) {
 	w := newWorld(t, "as-1.2")

@@ -19,8 +19,9 @@ const (
 	// came within an hour, and ignore one that comes later; the letter itself is
 	// worth reading all the same.
 	maxPatience = time.Hour
-	// maxReported bounds the recipients of one report that are noted: as many as
-	// one message of ours can have.
+	// maxReported bounds what is noted of one report: about as many recipients as
+	// one message of ours can have. A report goes to one address, whose sender it
+	// is; where it came to many they share this.
 	maxReported = 100
 )
 
@@ -154,26 +155,43 @@ func (a *Agent) receiveReport(ctx context.Context, id string, env mail.Envelope,
 		a.o.Log.Warn("report not understood", "id", id, "reason", err.Error())
 		return a.deliverUnread(ctx, id, env, accepted)
 	}
-	deliver := false
-	for _, r := range reported(n) {
-		counted, err := a.story.Notified(ctx, Notice{
-			MessageID: n.MessageID, Original: n.OriginalMessageID, Recipient: r.Address, Signer: accepted[0].sender,
-			Disposition: r.Disposition, Reason: r.Reason, At: at,
-		})
+	var readers []Accepted
+	left := maxReported
+	for _, acc := range accepted {
+		all := reported(n)
+		all = all[:min(len(all), left)]
+		left -= len(all)
+		deliver, err := a.note(ctx, id, acc, n, all, at)
 		if err != nil {
 			return err
 		}
-		a.o.Log.Info("notification", "id", id, "about", n.OriginalMessageID, "recipient", r.Address.String(), "disposition", r.Disposition, "counted", counted)
-		deliver = deliver || counted && r.Disposition != report.Processed
+		if deliver {
+			readers = append(readers, acc)
+		}
 	}
-	if !deliver {
-		return a.settle(ctx, id, nil, nil)
-	}
-	deliveries, err := a.stageAll(ctx, id, accepted)
+	deliveries, err := a.stageAll(ctx, id, readers)
 	if err != nil {
 		return err
 	}
 	return a.settle(ctx, id, deliveries, make([]smime.Sealed, len(deliveries)))
+}
+
+// note hands what a report says about each recipient to the story, and tells
+// whether the one it came to is to read it: something counted that is not for
+// the agent alone.
+func (a *Agent) note(ctx context.Context, id string, acc Accepted, n report.Notification, all []report.Recipient, at time.Time) (deliver bool, err error) {
+	for _, r := range all {
+		counted, err := a.story.Notified(ctx, Notice{
+			MessageID: n.MessageID, Original: n.OriginalMessageID, Recipient: r.Address, To: acc.recipient, Signer: acc.sender,
+			Disposition: r.Disposition, Reason: r.Reason, At: at,
+		})
+		if err != nil {
+			return false, err
+		}
+		a.o.Log.Info("notification", "id", id, "about", n.OriginalMessageID, "to", acc.recipient.String(), "recipient", r.Address.String(), "disposition", r.Disposition, "counted", counted)
+		deliver = deliver || counted && r.Disposition != report.Processed
+	}
+	return deliver, nil
 }
 
 // reported gives what a report says about each recipient, each named once. A

@@ -37,6 +37,7 @@ type Notice struct {
 	MessageID   string         // of the notification itself
 	Original    string         // Message-ID of the message it is about
 	Recipient   direct.Address // whom it speaks of
+	To          direct.Address // to whom of ours it came
 	Signer      direct.Address // who signed it: verified, trusted, bound
 	Disposition string         // processed, dispatched, displayed, failed
 	Reason      string

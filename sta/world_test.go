@@ -48,7 +48,8 @@ type world struct {
 	arrived    bool // Failed does not apply
 	outcomes   []sta.Outcome
 	notified   []sta.Notice
-	count      bool // what Notified answers
+	count      bool           // what Notified answers
+	stranger   direct.Address // for whom nothing counts
 	slow       time.Duration
 	panics     bool         // Find does
 	finds      atomic.Int64 // calls of Find
@@ -189,7 +190,7 @@ func (s story) Received(_ context.Context, _ mail.Envelope, _ string, o []sta.Ou
 
 func (s story) Notified(_ context.Context, n sta.Notice) (bool, error) {
 	s.w.notified = append(s.w.notified, n)
-	return s.w.count, nil
+	return s.w.count && !n.To.Equal(s.w.stranger), nil
 }
 
 func address(t *testing.T, s string) direct.Address {

@@ -233,7 +233,7 @@ func (s story) Received(ctx context.Context, env mail.Envelope, messageID string
 
 func (s story) Notified(ctx context.Context, n sta.Notice) (bool, error) {
 	return s.t.Record(ctx, track.Notification{
-		MessageID: n.MessageID, Original: n.Original, Recipient: n.Recipient, Signer: n.Signer,
+		MessageID: n.MessageID, Original: n.Original, Recipient: n.Recipient, To: n.To, Signer: n.Signer,
 		Disposition: n.Disposition, Reason: n.Reason, At: n.At,
 	})
 }

@@ -122,8 +122,9 @@ func decode(e kv.KV, row any) error {
 
 // found is a recipient's row as it was read.
 type found struct {
-	key string
-	rev int64
+	key  string
+	rev  int64
+	from string // whose message it is, as a key
 	Recipient
 }
 
@@ -133,7 +134,8 @@ func (t *Track) recipients(ctx context.Context, messageID string, rcpt direct.Ad
 	prefix := messagePrefix(Out, messageID)
 	messages, _, err := kv.All(ctx, t.db, prefixMessage+prefix)
 	for _, m := range messages {
-		f := found{key: recipientKey(strings.TrimPrefix(m.Key, prefixMessage), rcpt.String())}
+		k := strings.TrimPrefix(m.Key, prefixMessage)
+		f := found{key: recipientKey(k, rcpt.String()), from: k[len(prefix):]}
 		if f.rev, err = t.get(ctx, f.key, &f.Recipient); err != nil {
 			return nil, err
 		}

@@ -14,7 +14,7 @@ func strayPrefix(original string) string { return prefixStray + keyID(original) 
 // putStray keeps a notification about a message or a recipient that we do not
 // know, once.
 func (t *Track) putStray(ctx context.Context, c *changes, n Notification) error {
-	sum := sha256.Sum256([]byte(n.MessageID + "\x00" + n.Signer.Key()))
+	sum := sha256.Sum256([]byte(n.MessageID + "\x00" + n.Signer.Key() + "\x00" + n.To.Key()))
 	prefix := strayPrefix(n.Original)
 	key := prefix + hex.EncodeToString(sum[:16])
 	all, _, err := kv.All(ctx, t.db, prefix)

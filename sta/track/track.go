@@ -7,11 +7,12 @@
 // it counts.
 //
 // Notifications come from outside. One counts only if it is about a message
-// that we sent to the recipient that it speaks of, and if the address that its
-// verified and trusted signature is bound to is that recipient (AS 3.0-g:
-// reports go from the original receiver to the original sender; RFC 3798
-// §6.1: a notification can be forged like any other mail). The others are kept
-// with the reason, and change nothing.
+// that we sent to the recipient that it speaks of, if it came to the sender of
+// that message, and if the address that its verified and trusted signature is
+// bound to is that recipient (AS 3.0-g: reports go from the original receiver
+// to the original sender; RFC 3798 §6.1: a notification can be forged like any
+// other mail). A failure may be told by any address of the recipient's domain.
+// The others are kept with the reason, and change nothing.
 //
 // The states of an outbound recipient only go forward, whatever the order in
 // which things are heard of:
@@ -108,6 +109,7 @@ type Note struct {
 	Counted     bool      `json:"counted"`
 	Reason      string    `json:"reason,omitempty"` // of a failure, or why it does not count
 	Signer      string    `json:"signer,omitempty"`
+	To          string    `json:"to,omitempty"`        // whom it came to
 	Recipient   string    `json:"recipient,omitempty"` // whom it speaks of, where it stands with the message
 }
 
@@ -116,6 +118,7 @@ type Notification struct {
 	MessageID   string         // of the notification itself
 	Original    string         // the Message-ID of the message that it is about
 	Recipient   direct.Address // whom it speaks of
+	To          direct.Address // whom it came to
 	Signer      direct.Address // whom its signature is bound to: verified and trusted; zero if it is not
 	Disposition string         // processed, dispatched, displayed, failed …
 	Reason      string
@@ -312,11 +315,11 @@ func (t *Track) Record(ctx context.Context, n Notification) (counted bool, err e
 		}
 		counted = false
 		for _, f := range found {
-			if i := slices.IndexFunc(f.Notifications, func(o Note) bool { return o.MessageID == n.MessageID && o.Signer == n.Signer.String() }); i >= 0 {
+			if i := slices.IndexFunc(f.Notifications, func(o Note) bool { return o.same(noteOf(n)) }); i >= 0 {
 				counted = counted || f.Notifications[i].Counted
 				continue
 			}
-			note := judge(n, &f.Recipient)
+			note := judge(n, f.from, &f.Recipient)
 			f.Notifications = keep(f.Notifications, note)
 			c.put(f.key, f.rev, f.Recipient)
 			counted = counted || note.Counted
@@ -332,16 +335,24 @@ func (t *Track) Record(ctx context.Context, n Notification) (counted bool, err e
 	return counted, nil
 }
 
-// judge decides whether a notification about a message that went to r counts,
-// and moves r forward if it does.
-func judge(n Notification, r *Recipient) Note {
+// same tells a notification that is recorded again. What came to two of ours is
+// two.
+func (n Note) same(o Note) bool {
+	return n.MessageID == o.MessageID && n.Signer == o.Signer && n.To == o.To
+}
+
+// judge decides whether a notification about a message of from's that went to
+// r counts, and moves r forward if it does.
+func judge(n Notification, from string, r *Recipient) Note {
 	note := noteOf(n)
 	next := stateOf(n.Disposition)
 	switch {
 	case n.Signer.IsZero():
 		note.Reason = "not authenticated: no trusted signature"
-	case !n.Signer.Equal(n.Recipient):
+	case !speaksFor(n.Signer, n.Recipient, next):
 		note.Reason = "not authenticated: signed by another address than the recipient"
+	case !mayHear(n.To, from, next):
+		note.Reason = "came to another address than the sender of the message"
 	case r.State == Refused:
 		note.Reason = "the message was not sent to this recipient"
 	case r.State == TimedOut:
@@ -359,8 +370,27 @@ func judge(n Notification, r *Recipient) Note {
 	return note
 }
 
+// speaksFor tells whether a signer may say so of a recipient. That a message
+// arrived is said by the recipient's own agent in the recipient's name; that it
+// did not, by any address of the recipient's domain: the recipient may have no
+// key to sign with, and the Java reference implementation writes as postmaster.
+func speaksFor(signer, rcpt direct.Address, says State) bool {
+	return signer.Equal(rcpt) || says == Failed && !rcpt.IsZero() && signer.Domain() == rcpt.Domain()
+}
+
+// mayHear tells whether a notification came to the right place: reports go to
+// the original sender (AS 3.0-g), so that nobody reads in his mailbox of what
+// somebody else has sent. "Processed" is delivered to nobody, and may be asked
+// for at another address (AS 3.2-g): one of the sender's domain will do.
+func mayHear(to direct.Address, from string, says State) bool {
+	if says == Processed && !to.IsZero() {
+		return strings.HasSuffix(from, "@"+to.Domain().String())
+	}
+	return to.Key() == from
+}
+
 func noteOf(n Notification) Note {
-	return Note{MessageID: n.MessageID, Disposition: short(n.Disposition), At: n.At, Reason: short(n.Reason), Signer: n.Signer.String()}
+	return Note{MessageID: n.MessageID, Disposition: short(n.Disposition), At: n.At, Reason: short(n.Reason), Signer: n.Signer.String(), To: n.To.String()}
 }
 
 // stateOf is the state that a disposition brings (RFC 3798 §3.2.6.2,

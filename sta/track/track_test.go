@@ -1,6 +1,7 @@
 package track_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,6 +57,9 @@ func expect(t testing.TB, tr *track.Track, id string) {
 	}
 }
 
+// ann sends the messages, and hears of them.
+func ann(t interface{ Fatal(...any) }) direct.Address { return addr(t, "ann@a.example") }
+
 // state is what Show says about one recipient: the state, then each
 // notification as disposition+ if it counts and disposition- if not.
 func state(t testing.TB, tr *track.Track, id, address string) string {
@@ -88,7 +92,7 @@ func TestTheStoryInTheWordsOfTheContract(t *testing.T) {
 	if err := tr.Sent(t.Context(), "m1@a.example", bob, day); err != nil {
 		t.Fatal(err)
 	}
-	counted, err := tr.Record(t.Context(), track.Notification{MessageID: "n1@b.example", Original: "m1@a.example", Recipient: bob, Signer: bob, Disposition: "processed", At: day.Add(time.Second)})
+	counted, err := tr.Record(t.Context(), track.Notification{MessageID: "n1@b.example", Original: "m1@a.example", Recipient: bob, Signer: bob, To: ann(t), Disposition: "processed", At: day.Add(time.Second)})
 	if err != nil || !counted {
 		t.Fatalf("counted %v, %v", counted, err)
 	}
@@ -119,7 +123,8 @@ func TestTheStoryInTheWordsOfTheContract(t *testing.T) {
      "disposition": "processed",
      "at": "2026-01-02T03:04:06Z",
      "counted": true,
-     "signer": "bob@b.example"
+     "signer": "bob@b.example",
+     "to": "ann@a.example"
     }
    ]
   },
@@ -146,27 +151,36 @@ func TestWhichNotificationsCount(t *testing.T) {
 		original, recipient, signer, disposed string
 		counted                               bool
 		want                                  string // of the recipient
+		to                                    string // "": the sender
 	}{
-		{"processed", "m1", "bob@b.example", "bob@b.example", "processed", true, "processed processed+"},
-		{"case does not count", "m1", "BOB@B.example", "bOb@b.example", "Processed", true, "processed Processed+"},
-		{"dispatched without processed", "m1", "bob@b.example", "bob@b.example", "dispatched", true, "dispatched dispatched+"},
-		{"failed", "m1", "bob@b.example", "bob@b.example", "failed", true, "failed failed+"},
-		{"displayed is shown and is no state", "m1", "bob@b.example", "bob@b.example", "displayed", true, "queued displayed+"},
-		{"denied says nothing", "m1", "bob@b.example", "bob@b.example", "denied", false, "queued denied-"},
-		{"states that no disposition has", "m1", "bob@b.example", "bob@b.example", "timed_out", false, "queued timed_out-"},
-		{"nobody signed", "m1", "bob@b.example", "", "processed", false, "queued processed-"},
-		{"another one signed", "m1", "bob@b.example", "eve@b.example", "processed", false, "queued processed-"},
-		{"another recipient signed", "m1", "bob@b.example", "ben@b.example", "failed", false, "queued failed-"},
-		{"refused recipient", "m1", "cat@c.example", "cat@c.example", "processed", false, "queued"},
-		{"no recipient of the message", "m1", "eve@b.example", "eve@b.example", "processed", false, "queued"},
-		{"no recipient at all", "m1", "", "bob@b.example", "processed", false, "queued"},
-		{"unknown message", "m2", "bob@b.example", "bob@b.example", "processed", false, "queued"},
-		{"no message at all", "", "bob@b.example", "bob@b.example", "processed", false, "queued"},
+		{"processed", "m1", "bob@b.example", "bob@b.example", "processed", true, "processed processed+", ""},
+		{"case does not count", "m1", "BOB@B.example", "bOb@b.example", "Processed", true, "processed Processed+", ""},
+		{"dispatched without processed", "m1", "bob@b.example", "bob@b.example", "dispatched", true, "dispatched dispatched+", ""},
+		{"failed", "m1", "bob@b.example", "bob@b.example", "failed", true, "failed failed+", ""},
+		{"displayed is shown and is no state", "m1", "bob@b.example", "bob@b.example", "displayed", true, "queued displayed+", ""},
+		{"denied says nothing", "m1", "bob@b.example", "bob@b.example", "denied", false, "queued denied-", ""},
+		{"states that no disposition has", "m1", "bob@b.example", "bob@b.example", "timed_out", false, "queued timed_out-", ""},
+		{"nobody signed", "m1", "bob@b.example", "", "processed", false, "queued processed-", ""},
+		{"another one signed", "m1", "bob@b.example", "eve@b.example", "processed", false, "queued processed-", ""},
+		{"another recipient signed", "m1", "bob@b.example", "ben@b.example", "processed", false, "queued processed-", ""},
+		{"another one of the domain signed a success", "m1", "bob@b.example", "postmaster@b.example", "dispatched", false, "queued dispatched-", ""},
+		{"another one of the domain signed a failure", "m1", "bob@b.example", "postmaster@b.example", "failed", true, "failed failed+", ""},
+		{"another domain signed a failure", "m1", "bob@b.example", "postmaster@c.example", "failed", false, "queued failed-", ""},
+		{"a domain below signed a failure", "m1", "bob@b.example", "postmaster@x.b.example", "failed", false, "queued failed-", ""},
+		{"to another one of ours", "m1", "bob@b.example", "bob@b.example", "failed", false, "queued failed-", "eve@a.example"},
+		{"to one of another domain of ours", "m1", "bob@b.example", "bob@b.example", "processed", false, "queued processed-", "ann@z.example"},
+		{"processed, asked for at another address", "m1", "bob@b.example", "bob@b.example", "processed", true, "processed processed+", "office@a.example"},
+		{"the sender in another case", "m1", "bob@b.example", "bob@b.example", "failed", true, "failed failed+", "ANN@A.example"},
+		{"refused recipient", "m1", "cat@c.example", "cat@c.example", "processed", false, "queued", ""},
+		{"no recipient of the message", "m1", "eve@b.example", "eve@b.example", "processed", false, "queued", ""},
+		{"no recipient at all", "m1", "", "bob@b.example", "processed", false, "queued", ""},
+		{"unknown message", "m2", "bob@b.example", "bob@b.example", "processed", false, "queued", ""},
+		{"no message at all", "", "bob@b.example", "bob@b.example", "processed", false, "queued", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := fresh(t)
 			expect(t, tr, "m1")
-			n := track.Notification{MessageID: "n1", Original: tt.original, Recipient: addr(t, tt.recipient), Signer: addr(t, tt.signer), Disposition: tt.disposed, At: day}
+			n := track.Notification{MessageID: "n1", Original: tt.original, Recipient: addr(t, tt.recipient), Signer: addr(t, tt.signer), To: addr(t, cmp.Or(tt.to, "ann@a.example")), Disposition: tt.disposed, At: day}
 			for range 3 { // it may be recorded again
 				counted, err := tr.Record(t.Context(), n)
 				if err != nil || counted != tt.counted {
@@ -209,7 +223,7 @@ func TestManyNotificationsCannotPushOutTheOneThatCounts(t *testing.T) {
 	bob, ben := addr(t, "bob@b.example"), addr(t, "ben@b.example")
 	record := func(id string, signer direct.Address) {
 		t.Helper()
-		_, err := tr.Record(t.Context(), track.Notification{MessageID: id, Original: "m1", Recipient: bob, Signer: signer, Disposition: "processed", At: day})
+		_, err := tr.Record(t.Context(), track.Notification{MessageID: id, Original: "m1", Recipient: bob, Signer: signer, To: ann(t), Disposition: "processed", At: day})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,7 +275,7 @@ func TestOwnEventsNeverStepBack(t *testing.T) {
 				case "expect":
 					expect(t, tr, "m1")
 				default:
-					_, err = tr.Record(t.Context(), track.Notification{MessageID: e, Original: "m1", Recipient: bob, Signer: bob, Disposition: strings.TrimPrefix(e, "mdn-"), At: day})
+					_, err = tr.Record(t.Context(), track.Notification{MessageID: e, Original: "m1", Recipient: bob, Signer: bob, To: ann(t), Disposition: strings.TrimPrefix(e, "mdn-"), At: day})
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -346,7 +360,7 @@ func TestInboundAndOutboundOfOneIdentifierStayApart(t *testing.T) {
 		t.Errorf("bob is %q", got)
 	}
 	bob := addr(t, "bob@b.example")
-	counted, err := tr.Record(t.Context(), track.Notification{MessageID: "n", Original: "m1", Recipient: bob, Signer: bob, Disposition: "processed", At: day})
+	counted, err := tr.Record(t.Context(), track.Notification{MessageID: "n", Original: "m1", Recipient: bob, Signer: bob, To: ann(t), Disposition: "processed", At: day})
 	if counted || err != nil {
 		t.Errorf("a notification about somebody else's message: counted %v, %v", counted, err)
 	}
@@ -389,7 +403,7 @@ func TestOldStoriesAreForgotten(t *testing.T) {
 		if err := tr.Expect(t.Context(), m); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tr.Record(t.Context(), track.Notification{MessageID: fmt.Sprint("n", i), Original: "unknown", Recipient: bob, Signer: bob, Disposition: "processed", At: at}); err != nil {
+		if _, err := tr.Record(t.Context(), track.Notification{MessageID: fmt.Sprint("n", i), Original: "unknown", Recipient: bob, Signer: bob, To: ann(t), Disposition: "processed", At: at}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -459,7 +473,7 @@ func TestManyAtOnceLoseNothing(t *testing.T) {
 	for i := range 10 {
 		wg.Go(func() {
 			for _, d := range []string{"processed", "displayed"} {
-				n := track.Notification{MessageID: fmt.Sprint("n", d, i%5), Original: "m1", Recipient: bob, Signer: bob, Disposition: d, At: day}
+				n := track.Notification{MessageID: fmt.Sprint("n", d, i%5), Original: "m1", Recipient: bob, Signer: bob, To: ann(t), Disposition: d, At: day}
 				if counted, err := tr.Record(t.Context(), n); !counted || err != nil {
 					t.Errorf("counted %v, %v", counted, err)
 				}
@@ -513,14 +527,14 @@ func TestStatesAgreeWithTheModel(t *testing.T) {
 					rt.Fatalf("a failure of what is %q applied: %v", now, applied)
 				}
 			case "note":
-				n := track.Notification{Original: id, Recipient: rcpt, At: day,
+				n := track.Notification{Original: id, Recipient: rcpt, To: ann(rt), At: day,
 					Disposition: rapid.SampledFrom([]string{"processed", "dispatched", "failed", "displayed"}).Draw(rt, "disposition"),
 					Signer:      addr(rt, rapid.SampledFrom(people).Draw(rt, "signer"))}
 				n.MessageID = strings.Join([]string{id, who, n.Disposition, n.Signer.String()}, "-")
 				// One that was judged once keeps its answer and does no more.
 				want, again := judged[n.MessageID]
 				if !again {
-					want = known && now != "refused" && n.Signer.Equal(rcpt)
+					want = known && now != "refused" && (n.Signer.Equal(rcpt) || n.Disposition == "failed" && n.Signer.Domain() == rcpt.Domain())
 					if known {
 						judged[n.MessageID] = want
 					}
