@@ -2,46 +2,110 @@ package dnsserver
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
 // edns is what the OPT record of a query says (RFC 6891 §6.1.3).
 type edns struct {
-	present bool
-	size    int
-	version uint8
-	do      bool
+	present   bool
+	size      int
+	version   uint8
+	do        bool
+	cookie    cookieOption
+	keepAlive bool // the client asks how long we keep an idle connection (RFC 7828 §3.2.1)
+	malformed bool // the COOKIE option cannot be one
 }
 
 const (
-	optSize = 11 // an OPT record without options: root, type, size, flags, length
-	flagDO  = 1 << 15
+	optSize    = 11 // an OPT record without options: root, type, size, flags, length
+	optionSize = 4  // code and length before an option's data
+	flagDO     = 1 << 15
+)
+
+// The options that we know. Others are ignored (RFC 6891 §6.1.2), NSID (RFC
+// 5001 §2.2) and padding (RFC 7830 §4) among them: nobody needs the server's
+// name, and what is public by DNS needs no padding.
+const (
+	optionCookie    = 10 // RFC 7873 §4
+	optionKeepAlive = 11 // RFC 7828 §3.1
 )
 
 // parse reads an OPT record behind its owner; false if the options do not fill
-// it exactly. We use none of them: unknown options are ignored (RFC 6891 §6.1.2).
+// it exactly.
 func (e *edns) parse(rr []byte) bool {
 	e.present = true
 	e.size = int(binary.BigEndian.Uint16(rr[2:]))
 	e.version = rr[5]
 	e.do = binary.BigEndian.Uint16(rr[6:])&flagDO != 0
 	for options := rr[10:]; len(options) > 0; {
-		if len(options) < 4 {
+		if len(options) < optionSize {
 			return false
 		}
-		n := 4 + int(binary.BigEndian.Uint16(options[2:]))
+		n := optionSize + int(binary.BigEndian.Uint16(options[2:]))
 		if len(options) < n {
 			return false
+		}
+		if e.version == 0 { // RFC 6891 §6.1.3: what an option means is a matter of the version
+			e.option(binary.BigEndian.Uint16(options), options[optionSize:n])
 		}
 		options = options[n:]
 	}
 	return true
 }
 
+func (e *edns) option(code uint16, data []byte) {
+	switch code {
+	case optionCookie:
+		// RFC 7873 §5.2: of several, the first one counts.
+		if e.cookie.client == nil && !e.malformed {
+			e.malformed = !e.cookie.parse(data) // RFC 7873 §5.2.2
+		}
+	case optionKeepAlive:
+		e.keepAlive = e.keepAlive || len(data) == 0 // RFC 7828 §3.2.1: a client names no time
+	}
+}
+
+// options is what our OPT record carries.
+type options struct {
+	client    []byte                 // with server, the COOKIE option; nil for none
+	server    [serverCookieSize]byte // see client
+	keepAlive time.Duration          // 0 for none
+}
+
+// size is the room that the options take.
+func (o *options) size() (n int) {
+	if o.client != nil {
+		n += optionSize + clientCookieSize + serverCookieSize
+	}
+	if o.keepAlive > 0 {
+		n += optionSize + 2
+	}
+	return n
+}
+
+// keepAliveUnit is what the TIMEOUT of the option is counted in (RFC 7828 §3.1).
+const keepAliveUnit = 100 * time.Millisecond
+
+func (o *options) append(msg []byte) []byte {
+	if o.client != nil {
+		msg = binary.BigEndian.AppendUint16(msg, optionCookie)
+		msg = binary.BigEndian.AppendUint16(msg, clientCookieSize+serverCookieSize)
+		msg = append(append(msg, o.client...), o.server[:]...)
+	}
+	if o.keepAlive > 0 {
+		msg = binary.BigEndian.AppendUint16(msg, optionKeepAlive)
+		msg = binary.BigEndian.AppendUint16(msg, 2)
+		msg = binary.BigEndian.AppendUint16(msg, uint16(min(o.keepAlive/keepAliveUnit, 1<<16-1)))
+	}
+	return msg
+}
+
 // append writes our OPT record. rcode is the whole extended code: its upper
-// eight bits stand here (RFC 6891 §6.1.3), DO is copied (RFC 3225 §3).
-func (e *edns) append(msg []byte, rcode int) []byte {
+// eight bits stand here (RFC 6891 §6.1.3). Of the flags DO is copied (RFC 3225
+// §3), the others are zero (RFC 6891 §6.1.4).
+func (e *edns) append(msg []byte, rcode int, o *options) []byte {
 	msg = append(msg, 0)
 	msg = binary.BigEndian.AppendUint16(msg, dns.TypeOPT)
 	msg = binary.BigEndian.AppendUint16(msg, maxUDP)
@@ -51,5 +115,6 @@ func (e *edns) append(msg []byte, rcode int) []byte {
 		flags = flagDO
 	}
 	msg = binary.BigEndian.AppendUint16(msg, flags)
-	return binary.BigEndian.AppendUint16(msg, 0)
+	msg = binary.BigEndian.AppendUint16(msg, uint16(o.size()))
+	return o.append(msg)
 }

@@ -1,15 +1,31 @@
 package dnsserver
 
 import (
+	"net/netip"
+	"time"
+
 	"github.com/miekg/dns"
 
 	"directnode/zones"
 )
 
-// Transport is what an answer depends on besides the question.
+// Transport is what an answer depends on besides the question. Its zero value
+// is UDP from an address that nothing is known of.
 type Transport struct {
 	TCP     bool
 	UDPCert UDPCert
+
+	// Cookies weighs the client's cookie, for Peer and At; nil ignores cookies,
+	// so that no address is ever proved by one.
+	Cookies *Cookies
+	Peer    netip.Addr
+	At      time.Time
+
+	// Idle is what a client that asks by TCP is told about idle connections
+	// (RFC 7828 §3.3.2); 0 says nothing.
+	Idle time.Duration
+
+	proved bool // the client receives at its address: TCP, or a valid cookie
 }
 
 // Handle gives the answer to one packet, nil to stay silent. It is a pure
@@ -33,18 +49,34 @@ func (r *Responder) Append(dst []byte, set *zones.Set, packet []byte, t Transpor
 	if silent {
 		return dst
 	}
-	s.set, s.t, s.chain, s.last = set, t, 0, nil
-	s.begin(dst, &s.q, t)
+	s.set, s.t, s.chain, s.last, s.got = set, t, 0, nil, zones.Answer{}
+	s.begin(dst, &s.q, &s.t, s.prove())
 	if rcode == dns.RcodeSuccess {
 		rcode = s.mayAnswer()
 	}
-	if rcode == dns.RcodeSuccess {
+	switch {
+	case rcode != dns.RcodeSuccess:
+		s.fail(rcode)
+	case len(s.q.question) > 0:
 		s.solve()
 		s.afterSolve()
-	} else {
-		s.fail(rcode)
 	}
 	return s.finish(s.q.edns)
+}
+
+// prove weighs what the client shows for its address, and gives the options of
+// the answer.
+func (s *solver) prove() (o options) {
+	e := &s.q.edns
+	if e.cookie.client != nil && s.t.Cookies != nil {
+		o.client = e.cookie.client
+		s.q.cookie, o.server = s.t.Cookies.check(e.cookie, s.t.Peer, s.t.At)
+	}
+	s.t.proved = s.t.TCP || s.q.cookie == cookieValid
+	if e.keepAlive && s.t.TCP { // RFC 7828 §3.2.1: over UDP it means nothing
+		o.keepAlive = s.t.Idle
+	}
+	return o
 }
 
 // mayAnswer turns away what no zone could answer.
@@ -52,6 +84,8 @@ func (s *solver) mayAnswer() (rcode int) {
 	switch {
 	case s.q.edns.version > 0:
 		return dns.RcodeBadVers // RFC 6891 §6.1.3
+	case len(s.q.question) == 0:
+		return s.mayLearnCookie()
 	case s.q.qclass != dns.ClassINET:
 		return dns.RcodeRefused // CHAOS too: nobody needs our version
 	case s.set == nil:
@@ -68,10 +102,35 @@ func (s *solver) mayAnswer() (rcode int) {
 	return dns.RcodeSuccess
 }
 
-// afterSolve guards what TC cannot say: over TCP there is no larger transport.
+// mayLearnCookie answers a query for nothing but a cookie (RFC 7873 §5.4):
+// BADCOOKIE tells that the one shown is not good. Ordinary queries never have
+// this code: they are answered as if there were no cookie (RFC 7873 §5.2.3).
+func (s *solver) mayLearnCookie() (rcode int) {
+	switch s.q.cookie {
+	case cookieAbsent: // cookies are ignored
+		return dns.RcodeFormatError
+	case cookieForeign, cookieStale:
+		return dns.RcodeBadCookie
+	}
+	return dns.RcodeSuccess
+}
+
+// afterSolve guards what TC cannot say, for over TCP there is no larger
+// transport, and what the question alone decides: that there is no certificate
+// is an answer to a question for one.
 func (s *solver) afterSolve() {
-	if s.t.TCP && s.flags&flagTC != 0 {
+	truncated, guarded := s.flags&flagTC != 0, s.t.mustUseTCP(s.q.qtype, s.q.qtype)
+	switch {
+	case s.t.TCP && truncated:
 		s.fail(dns.RcodeServerFailure)
+	case guarded && (truncated || s.answers+s.authority > 0):
+		s.truncate()
+		s.rcode = dns.RcodeSuccess // the client is to ask again, not to believe this
+		s.cut = needsProof
+	case truncated && s.got.RRset != nil && s.t.mustUseTCP(s.got.RRset.Type, s.q.qtype):
+		s.cut = needsProof
+	case truncated:
+		s.cut = tooLarge
 	}
 }
 
@@ -83,7 +142,7 @@ func serverFailure(dst, packet []byte) []byte {
 	}
 	q := query{packet: packet, flags: uint16(packet[2])<<8 | uint16(packet[3])}
 	var r reply
-	r.begin(dst, &q, Transport{})
+	r.begin(dst, &q, &Transport{}, options{})
 	r.fail(dns.RcodeServerFailure)
 	return r.finish(edns{})
 }

@@ -124,7 +124,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestNegativeTTLIsTheLesserOne(t *testing.T) {
-	m := reply(t, newSet(t), ask(t, "nobody.direct.example.org.", dns.TypeCERT, 0), overUDP)
+	m := reply(t, newSet(t), ask(t, "nobody.direct.example.org.", dns.TypeA, 0), overUDP)
 	if soa := m.Ns[0].(*dns.SOA); soa.Hdr.Ttl != 300 || soa.Minttl != 300 || soa.Serial != 7 {
 		t.Errorf("%v; want TTL 300 (RFC 2308 §3) and serial 7", soa)
 	}
@@ -154,6 +154,7 @@ func TestTheWholeCertificateStandsInTheAnswer(t *testing.T) {
 
 func TestUDPSizes(t *testing.T) {
 	set := newSet(t)
+	proved, cookie := visitor(t)
 	always := dnsserver.Transport{UDPCert: dnsserver.CertAlways}
 	for _, c := range []struct {
 		name  string
@@ -163,32 +164,40 @@ func TestUDPSizes(t *testing.T) {
 		tc    bool
 	}{
 		{"txt2.upper.example.", dns.TypeTXT, 0, overUDP, false},
-		{"txt4.upper.example.", dns.TypeTXT, 0, overUDP, true}, // 900 octets, no EDNS
-		{"txt4.upper.example.", dns.TypeTXT, 1232, overUDP, false},
-		{"txt4.upper.example.", dns.TypeTXT, 4096, overUDP, false},
-		{"txt4.upper.example.", dns.TypeTXT, 600, overUDP, true},
-		{"txt2.upper.example.", dns.TypeTXT, 1, overUDP, false},   // RFC 6891 §6.2.3: less than 512 is 512
-		{"txt8.upper.example.", dns.TypeTXT, 4096, overUDP, true}, // more than 1232 never
-		{"txt200.upper.example.", dns.TypeTXT, 4096, overUDP, true},
+		{"txt4.upper.example.", dns.TypeTXT, 0, overUDP, true},    // 900 octets, no EDNS
+		{"txt4.upper.example.", dns.TypeTXT, 1232, overUDP, true}, // whose address is it?
+		{"txt4.upper.example.", dns.TypeTXT, 1232, always, true},  // certificates only
+		{"txt4.upper.example.", dns.TypeTXT, 1232, proved, false},
+		{"txt4.upper.example.", dns.TypeTXT, 4096, proved, false},
+		{"txt4.upper.example.", dns.TypeTXT, 600, proved, true},
+		{"txt2.upper.example.", dns.TypeTXT, 1, proved, false},   // RFC 6891 §6.2.3: less than 512 is 512
+		{"txt8.upper.example.", dns.TypeTXT, 4096, proved, true}, // more than 1232 never
+		{"txt200.upper.example.", dns.TypeTXT, 4096, proved, true},
 		{"txt200.upper.example.", dns.TypeTXT, 0, overTCP, false},
-		{"bob.direct.example.org.", dns.TypeCERT, 1232, overUDP, true},
-		{"bob.direct.example.org.", dns.TypeCERT, 1232, dnsserver.Transport{UDPCert: dnsserver.CertNever}, true},
-		{"carol.direct.example.org.", dns.TypeCERT, 1232, overUDP, true},
+		{"bob.direct.example.org.", dns.TypeCERT, 600, proved, true},
+		{"bob.direct.example.org.", dns.TypeCERT, 0, overTCP, false},
 		{"carol.direct.example.org.", dns.TypeCERT, 1232, always, false},
 		{"carol.direct.example.org.", dns.TypeCERT, 0, always, false},
-		{"robert.direct.example.org.", dns.TypeCERT, 1232, overUDP, true},
-		{"nobody.direct.example.org.", dns.TypeCERT, 0, overUDP, false},
-		{"bob.direct.example.org.", dns.TypeCERT, 0, overTCP, false},
-		{"direct.example.org.", dns.TypeANY, 1232, overUDP, true},
+		{"nobody.direct.example.org.", dns.TypeA, 0, overUDP, false},
 		{"direct.example.org.", dns.TypeANY, 1232, overTCP, false},
 		{"cut.upper.example.", dns.TypeA, 0, overUDP, true}, // RFC 9471: glue that is needed
 		{"cut.upper.example.", dns.TypeA, 0, overTCP, false},
 	} {
-		m := reply(t, set, ask(t, c.name, c.qtype, c.edns), c.tr)
+		q := ask(t, c.name, c.qtype, c.edns)
+		if c.tr.Cookies != nil {
+			q = setSize(askWith(t, c.name, c.qtype, c.edns, cookie), c.edns)
+		}
+		m := reply(t, set, q, c.tr)
 		if m.Truncated != c.tc || m.Truncated != (len(m.Answer)+len(m.Ns) == 0) {
 			t.Errorf("%s %s, EDNS %d, %+v: %s", c.name, dns.Type(c.qtype), c.edns, c.tr, show(m))
 		}
 	}
+}
+
+// setSize writes the size into an OPT record that is the only record.
+func setSize(q []byte, size uint16) []byte {
+	binary.BigEndian.PutUint16(q[questionEnd(q)+3:], size)
+	return q
 }
 
 func TestLargeCertificatesAreWholeOverTCPAndNothingOverUDP(t *testing.T) {
@@ -207,7 +216,8 @@ func TestLargeCertificatesAreWholeOverTCPAndNothingOverUDP(t *testing.T) {
 
 func TestAdditionalDataGivesWay(t *testing.T) {
 	// RFC 2181 §9: what was left out of the additional section is no reason for TC.
-	m := reply(t, newSet(t), ask(t, "mx.upper.example.", dns.TypeMX, 1232), overUDP)
+	tr, cookie := visitor(t)
+	m := reply(t, newSet(t), askWith(t, "mx.upper.example.", dns.TypeMX, 1232, cookie), tr)
 	if m.Truncated || len(m.Answer) != 30 || len(m.Extra) < 3 || len(m.Extra) > 60 {
 		t.Errorf("%s", show(m))
 	}

@@ -70,12 +70,23 @@ type Limits struct {
 	Idle          time.Duration // until the next query is there whole; 10 s (RFC 7766 §6.2.3: a few seconds)
 	Write         time.Duration // for a batch of answers; 2 s: a client that does not read is gone
 
-	// Exempt networks are never refused or evicted. Nil means loopback; an
-	// empty slice means none.
+	// Answers by UDP to one address that shows no valid cookie; what is over is
+	// answered with TC=1. Below 0 means no limit.
+	Rate     int // a second; 50: a resolver that needs more has cookies or many addresses
+	Absences int // NXDOMAIN answers a second, of the same share; 10: few people misspell more
+
+	// Exempt networks are never refused, evicted or limited. Nil means loopback;
+	// an empty slice means none.
 	Exempt []netip.Prefix
 }
 
 func (l Limits) withDefaults() Limits {
+	if l.Rate == 0 {
+		l.Rate = 50
+	}
+	if l.Absences == 0 {
+		l.Absences = 10
+	}
 	set := func(field *int, value int) {
 		if *field <= 0 {
 			*field = value
@@ -165,8 +176,17 @@ func (c *conns) evict() bool {
 		return false
 	}
 	c.drop(oldest)
-	oldest.Close()
+	cut(oldest.Conn)
 	return true
+}
+
+// cut closes a connection without a word. TLS would write a farewell and wait
+// for a client that does not read, while everybody waits for mu.
+func cut(nc net.Conn) {
+	if under, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = under.NetConn()
+	}
+	nc.Close()
 }
 
 // leave counts a connection out; it does nothing for one that was evicted.
@@ -195,14 +215,11 @@ func (c *conns) drop(cn *conn) {
 // classify gives the prefixes that a peer is counted under. A /64 is what one
 // IPv6 customer holds at the least.
 func (c *conns) classify(peer net.Addr) (address, network netip.Prefix, exempt bool) {
-	tcp, ok := peer.(*net.TCPAddr)
-	if !ok {
+	ip := addrOf(peer)
+	if !ip.IsValid() {
 		return address, network, true // no IP peer: a pipe or a Unix socket, which we opened ourselves
 	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-	for _, p := range c.limits.Exempt {
-		exempt = exempt || p.Contains(ip)
-	}
+	exempt = c.limits.exempt(ip)
 	bits, wide := 64, 48
 	if ip.Is4() {
 		bits, wide = 32, 24
@@ -210,4 +227,26 @@ func (c *conns) classify(peer net.Addr) (address, network netip.Prefix, exempt b
 	address, _ = ip.Prefix(bits) // fails only for an address that is not valid
 	network, _ = ip.Prefix(wide)
 	return address, network, exempt
+}
+
+// exempt tells whether an address lies in one of the exempt networks.
+func (l *Limits) exempt(ip netip.Addr) bool {
+	for _, p := range l.Exempt {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// addrOf is the address of an IP peer, one of IPv4 in its own form; not valid
+// for any other peer.
+func addrOf(peer net.Addr) netip.Addr {
+	switch a := peer.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr().Unmap().WithZone("")
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap().WithZone("")
+	}
+	return netip.Addr{}
 }

@@ -11,12 +11,13 @@ type query struct {
 	packet []byte
 	flags  uint16
 
-	question []byte // the question as sent; empty unless it is well formed
+	question []byte // the question as sent; empty if there is none or it is not well formed
 	name     []byte // its name, as sent
 	qtype    uint16
 	qclass   uint16
 
-	edns edns
+	edns   edns
+	cookie cookieState // what the cookie in edns is worth
 }
 
 // Bits of the header's second word (RFC 1035 §4.1.1).
@@ -45,14 +46,28 @@ func (q *query) parse(packet []byte) (rcode int, silent bool) {
 	if q.opcode() != dns.OpcodeQuery {
 		return dns.RcodeNotImplemented, false // RFC 8906 §3.1.4; other counts mean other things
 	}
-	if binary.BigEndian.Uint16(packet[4:]) != 1 {
-		return dns.RcodeFormatError, false // RFC 9619 §4: a query has one question
+	switch binary.BigEndian.Uint16(packet[4:]) {
+	case 0:
+		return q.parseCookieQuery(), false
+	case 1:
+	default:
+		return dns.RcodeFormatError, false // RFC 9619 §4: a query has no more than one question
 	}
 	at, ok := q.parseQuestion()
 	if !ok {
 		return dns.RcodeFormatError, false
 	}
 	return q.parseRecords(at), false
+}
+
+// parseCookieQuery reads a query without a question, which is for a server
+// cookie (RFC 7873 §5.4). Without a COOKIE option it is for nothing.
+func (q *query) parseCookieQuery() (rcode int) {
+	rcode = q.parseRecords(headerSize)
+	if rcode == dns.RcodeSuccess && q.edns.version == 0 && q.edns.cookie.client == nil {
+		return dns.RcodeFormatError
+	}
+	return rcode
 }
 
 func (q *query) parseQuestion() (end int, ok bool) {
@@ -134,8 +149,8 @@ func (q *query) parseRecords(at int) (rcode int) {
 		}
 		at = end + 10 + length
 	}
-	if at != len(q.packet) {
-		return dns.RcodeFormatError
+	if at != len(q.packet) || q.edns.malformed {
+		return dns.RcodeFormatError // RFC 7873 §5.2.2 for an option that cannot be a cookie
 	}
 	return dns.RcodeSuccess
 }

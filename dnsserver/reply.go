@@ -17,6 +17,8 @@ type reply struct {
 	flags                          uint16
 	rcode                          int
 	answers, authority, additional int
+	cut                            truncation
+	opt                            options // of our OPT record, if there is one
 
 	// base is the name that owners are compressed against: the question's, or
 	// the target of the last CNAME. It stands whole at baseAt of the message.
@@ -26,15 +28,15 @@ type reply struct {
 
 // begin writes the header's place and the question as it was sent: its case
 // comes back octet by octet (RFC 4343 §4.1), and clients check it.
-func (r *reply) begin(dst []byte, q *query, t Transport) {
-	*r = reply{}
+func (r *reply) begin(dst []byte, q *query, t *Transport, o options) {
+	*r = reply{opt: o}
 	r.start = len(dst)
 	r.msg = append(append(dst, q.packet[:headerSize]...), q.question...)
 	r.records = len(r.msg)
 	r.flags = flagQR | q.flags&(opcodeMask|flagRD)
-	r.limit = t.limit(q.edns)
+	r.limit = t.limit(&q.edns, q.qtype)
 	if q.edns.present {
-		r.limit -= optSize
+		r.limit -= optSize + o.size()
 	}
 }
 
@@ -84,7 +86,7 @@ func (r *reply) finish(e edns) []byte {
 		questions = 1
 	}
 	if e.present {
-		r.msg = e.append(r.msg, r.rcode)
+		r.msg = e.append(r.msg, r.rcode, &r.opt)
 		r.additional++
 	}
 	h := r.msg[r.start : r.start+headerSize]

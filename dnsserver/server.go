@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"directnode/zones"
 )
 
@@ -20,7 +22,13 @@ type Options struct {
 	// "always". Anything else counts as "cookie"; ParseUDPCert tells.
 	UDPCert string
 	Limits  Limits
-	Log     *slog.Logger // nil = silent
+
+	// CookieSecret makes the server cookies of all servers behind one address
+	// good for each other (RFC 9018 §5). Zero draws one at random and replaces
+	// it daily.
+	CookieSecret [16]byte
+
+	Log *slog.Logger // nil = silent
 }
 
 // Server answers on any number of sockets. Its limits hold for all together.
@@ -30,6 +38,10 @@ type Server struct {
 	limits  Limits
 	log     *slog.Logger
 	conns   *conns
+	cookies *Cookies
+	rates   *limiter // nil without a limit
+	misses  *misses
+	totals  totals
 	ids     atomic.Uint64
 }
 
@@ -42,7 +54,16 @@ func New(set func() *zones.Set, o Options) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{set: set, udpCert: cert, limits: limits, log: log, conns: newConns(limits)}
+	at := time.Now()
+	s := &Server{set: set, udpCert: cert, limits: limits, log: log, conns: newConns(limits), cookies: NewCookies(o.CookieSecret, at), misses: newMisses(at)}
+	if limits.Rate > 0 {
+		absences := limits.Absences
+		if absences < 0 {
+			absences = limits.Rate
+		}
+		s.rates = newLimiter(limits.Rate, absences, at)
+	}
+	return s
 }
 
 // Serve answers on one address: on a UDP socket, a TCP listener or both. It
@@ -92,20 +113,56 @@ func (s *Server) interrupt(udp net.PacketConn, tcp net.Listener) {
 	}
 }
 
-// answer answers one packet of a client, with the two duties of a server added:
-// a panic is our fault and must neither end the process nor leave the client
-// waiting, and a query can be logged.
-func (s *Server) answer(r *Responder, dst, packet []byte, t Transport, peer net.Addr) (out []byte) {
+// reader is what one goroutine that reads packets keeps between them.
+type reader struct {
+	responder Responder
+	tally     tally
+}
+
+// transport is what the packets of a batch have in common.
+func (s *Server) transport(tcp bool, at time.Time) Transport {
+	s.cookies.roll(at)
+	return Transport{TCP: tcp, UDPCert: s.udpCert, Cookies: s.cookies, At: at, Idle: s.limits.Idle}
+}
+
+// answer answers one packet of a client, with the duties of a server added: no
+// address gets more than its share, a panic is our fault and must neither end
+// the process nor leave the client waiting, and a query is counted and can be
+// logged.
+func (s *Server) answer(r *reader, dst, packet []byte, t Transport, peer net.Addr) (out []byte) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("dns: panic while answering", "peer", peer, "tcp", t.TCP, "panic", p, "stack", string(debug.Stack()))
-			*r = Responder{}
+			r.responder = Responder{}
+			r.tally[countServFail]++
 			out = serverFailure(dst, packet)
 		}
 	}()
-	out = r.Append(dst, s.set(), packet, t)
+	t.Peer = addrOf(peer)
+	out = r.responder.Append(dst, s.set(), packet, t)
+	if len(out) == len(dst) {
+		r.tally[countSilent]++
+	} else {
+		out = s.account(r, out)
+	}
 	if s.log.Enabled(context.Background(), slog.LevelDebug) {
 		s.logQuery(packet, out[len(dst):], t, peer)
 	}
+	return out
+}
+
+// account charges an answer to the address that it goes to.
+func (s *Server) account(r *reader, out []byte) []byte {
+	q := &r.responder.s
+	absence := q.rcode == dns.RcodeNameError
+	if absence && s.misses.add(q.t.Peer, q.question[:len(q.q.name)], q.t.At) {
+		r.tally[countSuspects]++
+	}
+	// The exempt are looked up as well: what is measured with them is what
+	// others get.
+	if s.rates != nil && !q.t.proved && s.rates.over(q.t.Peer, absence, q.t.At) && !s.limits.exempt(q.t.Peer) {
+		out = q.slip()
+	}
+	r.tally.count(q)
 	return out
 }

@@ -78,11 +78,11 @@ func (s *Server) serveConn(ctx context.Context, cn *conn) error {
 
 // exchange is the memory of one connection.
 type exchange struct {
-	server    *Server
-	conn      *conn
-	responder Responder
-	in        []byte // what was read and not yet answered
-	out       []byte
+	reader
+	server *Server
+	conn   *conn
+	in     []byte // what was read and not yet answered
+	out    []byte
 }
 
 // read reads what is there. What came before an error is kept for answer; the
@@ -103,7 +103,8 @@ func (x *exchange) read() error {
 // answer answers every query that is there whole and writes the answers
 // together, each behind its length (RFC 7766 §8: never in a write of its own).
 func (x *exchange) answer() (any bool, err error) {
-	t := Transport{TCP: true, UDPCert: x.server.udpCert}
+	t := x.server.transport(true, time.Now())
+	defer x.server.totals.add(&x.tally)
 	used := 0
 	for {
 		packet, ok := frame(x.in[used:])
@@ -112,7 +113,7 @@ func (x *exchange) answer() (any bool, err error) {
 		}
 		used += lengthSize + len(packet)
 		start := len(x.out)
-		x.out = x.server.answer(&x.responder, append(x.out, 0, 0), packet, t, x.conn.RemoteAddr())
+		x.out = x.server.answer(&x.reader, append(x.out, 0, 0), packet, t, x.conn.RemoteAddr())
 		if len(x.out) == start+lengthSize {
 			x.out = x.out[:start] // silence
 			continue

@@ -4,13 +4,12 @@ import "github.com/miekg/dns"
 
 // UDPCert says when CERT records may leave by UDP. A certificate is twenty
 // times the size of the question for it, and the sender's address of a UDP
-// packet proves nothing; over TCP it does.
+// packet proves nothing; a valid cookie or a TCP connection does.
 type UDPCert uint8
 
 // The policies.
 const (
 	// CertByCookie: only to a client that proved its address by a DNS cookie.
-	// This server hands out no cookies, so that CERT leaves by TCP alone.
 	CertByCookie UDPCert = iota
 	// CertNever: by TCP alone.
 	CertNever
@@ -32,25 +31,51 @@ func ParseUDPCert(s string) (UDPCert, bool) {
 	return CertByCookie, false
 }
 
-// limit is the size that the answer may have.
-func (t Transport) limit(e edns) int {
+// truncation says why an answer has TC set.
+type truncation uint8
+
+const (
+	notTruncated truncation = iota
+	tooLarge                // it does not fit
+	needsProof              // the address must be proved first, by a cookie or by TCP
+	tooMany                 // the address has had its share of answers
+)
+
+// limit is the size that the answer to a question may have.
+func (t *Transport) limit(e *edns, qtype uint16) int {
 	switch {
 	case t.TCP:
 		return maxTCP
 	case !e.present:
+		return plainUDP
+	case !t.proved && !(qtype == dns.TypeCERT && t.UDPCert == CertAlways):
+		// What was good enough for DNS before EDNS is all that an address
+		// gets which may be somebody else's.
 		return plainUDP
 	}
 	// RFC 6891 §6.2.5: less than 512 means 512.
 	return min(maxUDP, max(plainUDP, e.size))
 }
 
-// mustUseTCP tells RRsets that are not worth an attacker's while only over TCP:
-// certificates, and whatever answers a question for ANY (RFC 8482 §4.4).
+// mustUseTCP tells the types that are worth an attacker's while: certificates,
+// keys and signatures, and whatever answers a question for ANY (RFC 8482 §4.4).
+// They leave by UDP only to a proved address. The rule is for the question
+// as much as for the RRset: that a name has no certificate is told to the same
+// clients as the certificate.
 func (t Transport) mustUseTCP(rrtype, qtype uint16) bool {
-	if t.TCP {
+	switch {
+	case t.TCP:
+		return false
+	case rrtype == dns.TypeCERT && t.UDPCert == CertNever:
+		return true
+	case t.proved:
 		return false
 	}
-	return qtype == dns.TypeANY || rrtype == dns.TypeCERT && t.UDPCert != CertAlways
+	switch qtype {
+	case dns.TypeANY, dns.TypeDNSKEY, dns.TypeRRSIG:
+		return true
+	}
+	return rrtype == dns.TypeCERT && t.UDPCert != CertAlways
 }
 
 // truncate leaves the question alone and sets TC: the client asks again by TCP
@@ -59,4 +84,18 @@ func (r *reply) truncate() {
 	r.msg = r.msg[:r.records]
 	r.answers, r.authority, r.additional = 0, 0, 0
 	r.flags |= flagTC
+}
+
+// slip makes a finished answer one that is no larger than its question and
+// still lets an honest client go on, by TCP. What carries no records is as small
+// as that already and stays. NXDOMAIN becomes NOERROR: it would be believed,
+// and is what the one who is limited wants to know.
+func (s *solver) slip() []byte {
+	if s.answers+s.authority == 0 {
+		return s.msg
+	}
+	s.truncate()
+	s.rcode = dns.RcodeSuccess
+	s.cut = tooMany
+	return s.finish(s.q.edns)
 }

@@ -112,9 +112,9 @@ func (c oneByOne) WriteBatch(ms []message, _ int) (int, error) {
 
 // batch is the memory of one reader: packets in, answers out.
 type batch struct {
-	responder Responder
-	in, out   []message
-	answers   [][]byte // a buffer for each answer
+	reader
+	in, out []message
+	answers [][]byte // a buffer for each answer
 }
 
 func newBatch(oob int) *batch {
@@ -155,11 +155,12 @@ func (s *Server) serveUDP(ctx context.Context, pc net.PacketConn) error {
 
 // answerBatch answers the first n packets that were read.
 func (s *Server) answerBatch(socket udpSocket, b *batch, n int) []message {
-	t := Transport{UDPCert: s.udpCert}
+	t := s.transport(false, time.Now())
+	defer s.totals.add(&b.tally)
 	sent := 0
 	for i := range n {
 		m := &b.in[i]
-		a := s.answer(&b.responder, b.answers[i][:0], m.Buffers[0][:m.N], t, m.Addr)
+		a := s.answer(&b.reader, b.answers[i][:0], m.Buffers[0][:m.N], t, m.Addr)
 		if len(a) == 0 {
 			continue
 		}

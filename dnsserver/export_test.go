@@ -1,0 +1,27 @@
+package dnsserver
+
+import (
+	"net/netip"
+	"time"
+)
+
+// SipHash24 lets the reference vectors reach the function.
+func SipHash24(key [16]byte, b []byte) uint64 { return siphash24(newSipKey(key), b) }
+
+// RollTo replaces the secret as a daily roll does, by one that is known.
+func (c *Cookies) RollTo(secret [16]byte, at time.Time) {
+	c.secrets.Store(&secrets{current: newSipKey(secret), previous: c.secrets.Load().current, since: at})
+}
+
+// Roll is what precedes every batch.
+func (c *Cookies) Roll(at time.Time) { c.roll(at) }
+
+// Check weighs a COOKIE option's data; the state is a word for it.
+func (c *Cookies) Check(data []byte, peer netip.Addr, at time.Time) (state string, server []byte) {
+	var o cookieOption
+	if !o.parse(data) {
+		return "malformed", nil
+	}
+	s, cookie := c.check(o, peer, at)
+	return cookieNames[s], cookie[:]
+}
