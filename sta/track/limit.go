@@ -3,6 +3,8 @@ package track
 import (
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -10,12 +12,20 @@ const (
 	// of a notification (hours) and than the question "did it arrive" is asked.
 	defaultKeep = 90 * 24 * time.Hour
 
+	// keepRefused is how long an inbound message is remembered that came to
+	// nobody: as long as the queue holds it. Strangers make as many as they like.
+	keepRefused = 7 * 24 * time.Hour
+
 	// maxNotes bounds the notifications kept for one recipient, and those about
 	// nobody for one message. An honest agent sends two or three.
 	maxNotes = 16
 
 	// maxText bounds a reason: what an operator needs of a peer's reply.
 	maxText = 300
+
+	// maxPeerText bounds what a peer's notification says of a failure. It comes
+	// out of an encrypted message and may repeat what was in ours.
+	maxPeerText = 200
 
 	// maxKeyID is the length up to which a Message-ID stands in a key as it is;
 	// longer ones by their hash. With two addresses of 254 octets a key stays
@@ -39,10 +49,22 @@ const (
 	maxConflicts = 100
 )
 
-// short bounds a text.
-func short(s string) string {
-	if len(s) > maxText {
-		return strings.ToValidUTF8(s[:maxText], "") // the cut may have split a character
+// short makes one line of a text, of at most most characters. What a terminal
+// would obey and a reader not see is a space.
+func short(s string, most int) string {
+	printable := func(r rune) rune {
+		if unicode.IsGraphic(r) && r != utf8.RuneError {
+			return r
+		}
+		return ' '
+	}
+	s = strings.Join(strings.Fields(strings.Map(printable, s)), " ")
+	n := 0
+	for i := range s {
+		if n == most {
+			return s[:i]
+		}
+		n++
 	}
 	return s
 }

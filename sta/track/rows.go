@@ -18,12 +18,13 @@ import (
 
 // Keys. MESSAGE is DIRECTION/ID NUL FROM: two senders may use one Message-ID.
 const (
-	keyFormat       = "format"     // the version of all this (docs/adr/0043)
-	prefixMessage   = "message/"   // MESSAGE → messageRow
-	prefixRecipient = "recipient/" // MESSAGE NUL ADDRESS → Recipient
-	prefixAt        = "at/"        // TIME/MESSAGE, the newest first
-	prefixStray     = "stray/"     // ID NUL HASH → strayRow: about nobody whom we know
-	prefixStrayAt   = "stray-at/"  // TIME/ID NUL HASH
+	keyFormat       = "format"      // the version of all this (docs/adr/0043)
+	prefixMessage   = "message/"    // MESSAGE → messageRow
+	prefixRecipient = "recipient/"  // MESSAGE NUL ADDRESS → Recipient
+	prefixAt        = "at/"         // TIME/MESSAGE, the newest first
+	prefixRefusedAt = "refused-at/" // the same for inbound messages that came to nobody
+	prefixStray     = "stray/"      // ID NUL HASH → strayRow: about nobody whom we know
+	prefixStrayAt   = "stray-at/"   // TIME/ID NUL HASH
 	format          = "1"
 )
 

@@ -92,10 +92,14 @@ func (t *Track) Prune(ctx context.Context, before time.Time) (int, error) {
 	if err != nil {
 		return messages, err
 	}
+	refused, err := t.prune(ctx, prefixRefusedAt, before, t.opsOfRefused)
+	if err != nil {
+		return messages + refused, err
+	}
 	strays, err := t.prune(ctx, prefixStrayAt, before, func(_ context.Context, rest string) ([]kv.Op, error) {
 		return []kv.Op{{Kind: kv.Delete, Key: prefixStray + rest}}, nil
 	})
-	return messages + strays, err
+	return messages + refused + strays, err
 }
 
 // prune deletes the entries of an index of times that are older than before,
@@ -144,6 +148,24 @@ func (t *Track) opsOfMessage(ctx context.Context, k string) ([]kv.Op, error) {
 	return ops, err
 }
 
+// opsOfRefused deletes an inbound message that came to nobody. One that was
+// delivered after all, or is forgotten already, only leaves this index.
+func (t *Track) opsOfRefused(ctx context.Context, k string) ([]kv.Op, error) {
+	e, err := t.db.Get(ctx, prefixMessage+k)
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := t.read(ctx, e)
+	if err != nil || arrived(m.Recipients) {
+		return nil, err
+	}
+	ops, err := t.opsOfMessage(ctx, k)
+	return append(ops, kv.Op{Kind: kv.Delete, Key: prefixAt + newestFirst(m.At) + "/" + k}), err
+}
+
 // pruneNowAndThen forgets old stories when the last time is an hour ago, or was
 // not enough: a busy node must forget as fast as it learns. A failure costs
 // disk space, not mail.
@@ -157,8 +179,10 @@ func (t *Track) pruneNowAndThen(ctx context.Context, at time.Time) {
 	if !due {
 		return
 	}
-	n, err := t.Prune(ctx, at.Add(-t.o.Keep))
-	if err != nil {
+	refused, err := t.prune(ctx, prefixRefusedAt, at.Add(-keepRefused), t.opsOfRefused)
+	n, err2 := t.Prune(ctx, at.Add(-t.o.Keep))
+	n += refused
+	if err := errors.Join(err, err2); err != nil {
 		t.o.Log.Warn("track: old stories not removed", "error", err)
 		return
 	}

@@ -127,7 +127,7 @@ type Notification struct {
 
 // Options are the settings of a Track. The zero value is usable.
 type Options struct {
-	Keep time.Duration // how long a message is remembered; 0 means 90 days
+	Keep time.Duration // how long a message is remembered; 0 means 90 days. One that came to nobody: 7 days
 	Log  *slog.Logger
 }
 
@@ -203,7 +203,15 @@ func (t *Track) putMessage(ctx context.Context, c *changes, k string, m Message)
 	}
 	c.put(prefixMessage+k, 0, messageRow{Direction: m.Direction, MessageID: m.MessageID, From: m.From, At: m.At})
 	c.put(prefixAt+newestFirst(m.At)+"/"+k, 0, struct{}{})
+	if m.Direction == In && !arrived(m.Recipients) {
+		c.put(prefixRefusedAt+newestFirst(m.At)+"/"+k, 0, struct{}{})
+	}
 	return nil
+}
+
+// arrived tells whether an inbound message came to anybody.
+func arrived(rcpts []Recipient) bool {
+	return slices.ContainsFunc(rcpts, func(r Recipient) bool { return r.State == Delivered })
 }
 
 // merge records one recipient. One that is there moves only forward.
@@ -219,7 +227,7 @@ func (t *Track) merge(ctx context.Context, c *changes, k string, m Message, r Re
 		return err
 	}
 	r.Notifications = old.Notifications
-	r.Reason = short(r.Reason)
+	r.Reason = short(r.Reason, maxText)
 	if r.Submission = ""; d == Out && r.State == Queued {
 		r.Submission = m.Submission
 	}
@@ -251,8 +259,8 @@ func (t *Track) Failed(ctx context.Context, messageID string, rcpt direct.Addres
 	if err != nil {
 		return false, fmt.Errorf("track: %s to %s: %w", messageID, rcpt, err)
 	}
-	arrived := func(f found) bool { return f.State == Processed || f.State == Dispatched }
-	return len(rows) == 0 || !slices.ContainsFunc(rows, arrived), nil
+	confirmed := func(f found) bool { return f.State == Processed || f.State == Dispatched }
+	return !slices.ContainsFunc(rows, confirmed), nil
 }
 
 // Withdraw takes back what Expect recorded for a submission that the queue did
@@ -271,7 +279,7 @@ func (t *Track) Withdraw(ctx context.Context, m Message, reason string) error {
 			if r.State != Queued || r.Submission != m.Submission || m.Submission == "" {
 				continue
 			}
-			r.State, r.Reason, r.Submission = Refused, short(reason), ""
+			r.State, r.Reason, r.Submission = Refused, short(reason, maxText), ""
 			c.put(e.Key, e.Rev, r)
 		}
 		return c.conds, c.ops, errors.Join(err, c.err)
@@ -293,7 +301,7 @@ func (t *Track) advance(ctx context.Context, messageID string, rcpt direct.Addre
 			if now == 0 || now >= s.rank() || now >= Processed.rank() {
 				continue
 			}
-			f.State, f.Reason = s, short(reason)
+			f.State, f.Reason = s, short(reason, maxText)
 			c.put(f.key, f.rev, f.Recipient)
 		}
 		return c.conds, c.ops, errors.Join(err, c.err)
@@ -390,7 +398,7 @@ func mayHear(to direct.Address, from string, says State) bool {
 }
 
 func noteOf(n Notification) Note {
-	return Note{MessageID: n.MessageID, Disposition: short(n.Disposition), At: n.At, Reason: short(n.Reason), Signer: n.Signer.String(), To: n.To.String()}
+	return Note{MessageID: n.MessageID, Disposition: short(n.Disposition, maxPeerText), At: n.At, Reason: short(n.Reason, maxPeerText), Signer: n.Signer.String(), To: n.To.String()}
 }
 
 // stateOf is the state that a disposition brings (RFC 3798 §3.2.6.2,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -418,6 +419,66 @@ func TestOldStoriesAreForgotten(t *testing.T) {
 	all, _, err := kv.All(t.Context(), db, "")
 	if err != nil || len(all) != 1 || all[0].Key != "format" {
 		t.Errorf("%d rows are left, %v; want the format alone", len(all), err)
+	}
+}
+
+// Strangers make as many refused messages as they like: those are remembered as
+// long as the queue holds them.
+func TestWhatCameToNobodyIsForgottenAfterSevenDays(t *testing.T) {
+	tr := fresh(t)
+	receive := func(id string, at time.Time, states ...track.State) {
+		t.Helper()
+		m := track.Message{MessageID: id, From: "eve@e.example", At: at}
+		for i, s := range states {
+			m.Recipients = append(m.Recipients, track.Recipient{Address: fmt.Sprintf("u%d@b.example", i), State: s})
+		}
+		if err := tr.Delivered(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive("refused", day, track.Refused, track.Refused)
+	receive("partly", day, track.Refused, track.Delivered)
+	receive("later", day, track.Refused)
+	receive("later", day, track.Delivered) // a key was added, and it was tried again
+	expect(t, tr, "ours")
+	for _, step := range []struct {
+		days int
+		want string
+	}{{6, "later ours partly refused t6"}, {8, "later ours partly t6 t8"}, {91, "t6 t8 t91"}, {200, "t200"}} {
+		receive(fmt.Sprint("t", step.days), day.Add(time.Duration(step.days)*24*time.Hour), track.Delivered) // pruning goes along with what happens
+		list, err := tr.List(t.Context(), 0)
+		var ids []string
+		for _, m := range list {
+			ids = append(ids, m.MessageID)
+		}
+		slices.Sort(ids)
+		if got := strings.Join(ids, " "); got != step.want || err != nil {
+			t.Errorf("after %d days: %s, %v; want %s", step.days, got, err, step.want)
+		}
+	}
+}
+
+// What a peer says of a failure comes out of an encrypted message, and stands on
+// the operator's terminal.
+func TestAPeersWordsAreOneShortLine(t *testing.T) {
+	for said, want := range map[string]string{
+		"mailbox full": "mailbox full",
+		"a\r\nb\tc\x00d\x1b[2Je\u202ef\u2028g\xffh": "a b c d [2Je f g h",
+		strings.Repeat("ö", 500):                    strings.Repeat("ö", 200),
+	} {
+		tr := fresh(t)
+		expect(t, tr, "m1")
+		bob := addr(t, "bob@b.example")
+		if _, err := tr.Record(t.Context(), track.Notification{MessageID: "n", Original: "m1", Recipient: bob, Signer: bob, To: ann(t), Disposition: "failed", Reason: said, At: day}); err != nil {
+			t.Fatal(err)
+		}
+		m, _, err := tr.Show(t.Context(), "m1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := m.Recipients[1]; r.Reason != want || r.Notifications[0].Reason != want {
+			t.Errorf("%.40q is kept as %q and %q", said, r.Reason, r.Notifications[0].Reason)
+		}
 	}
 }
 
