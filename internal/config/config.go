@@ -115,7 +115,7 @@ type Delivery struct {
 	Port     int        `toml:"port" comment:"Remote SMTP port."`
 	Mailbox  string     `toml:"mailbox" comment:"maildir:DIR, a Maildir per address below it; DIR is relative to data_dir."`
 	Retry    []Duration `toml:"retry" comment:"Waits between attempts; the last one repeats."`
-	Lifetime Duration   `toml:"lifetime" comment:"After this long a message is given up and its sender told."`
+	Lifetime Duration   `toml:"lifetime" comment:"After this long a message is given up and its sender told; 2h or more."`
 	Archive  string     `toml:"archive" comment:"Keep every inbound message as it crossed the wire, still encrypted, in this folder; empty = off."`
 }
 

@@ -49,6 +49,7 @@ func TestErrorsNameFileLineAndRemedy(t *testing.T) {
 		"half of tls":        {"[tls]\ncert_file = \"/nonexistent/c.pem\"\n", "f.toml:1: tls: cert_file and key_file belong together"},
 		"missing master key": {"[keys]\nmaster_key_file = \"/nonexistent/k\"\n", "f.toml:2: keys.master_key_file: /nonexistent/k cannot be read"},
 		"mailbox":            {"[delivery]\nmailbox = \"lmtp:127.0.0.1:24\"\n", "f.toml:2: delivery.mailbox: \"lmtp:127.0.0.1:24\"; this version delivers to maildir:DIR"},
+		"lifetime":           {"[delivery]\nlifetime = \"1h59m\"\n", "f.toml:2: delivery.lifetime: 1h59m0s is too short: inbound mail waits up to an hour"},
 		"hostname":           {"[node]\nhostname = \"x\"\n", "f.toml:2: node.hostname: "},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -147,6 +147,11 @@ func (c *Config) validateResolver(at func(string) string) error {
 	return nil
 }
 
+// minLifetime leaves an inbound message attempts after the hour for which the
+// agent holds it back for the sake of its notification; with less it could be
+// given up while it waits.
+const minLifetime = 2 * time.Hour
+
 func (c *Config) validateDelivery(at func(string) string) error {
 	if c.Delivery.Port < 1 || c.Delivery.Port > 65535 {
 		return fmt.Errorf("%s: %d is no port number", at("delivery.port"), c.Delivery.Port)
@@ -163,6 +168,9 @@ func (c *Config) validateDelivery(at func(string) string) error {
 	}
 	if err := checkDuration(c.Delivery.Lifetime); err != nil {
 		return fmt.Errorf("%s: %w", at("delivery.lifetime"), err)
+	}
+	if d := time.Duration(c.Delivery.Lifetime); d < minLifetime {
+		return fmt.Errorf("%s: %v is too short: inbound mail waits up to an hour for the certificates of whom its notification goes to; give %v or more", at("delivery.lifetime"), d, minLifetime)
 	}
 	return nil
 }
