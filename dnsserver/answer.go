@@ -1,6 +1,8 @@
 package dnsserver
 
 import (
+	"encoding/binary"
+
 	"github.com/miekg/dns"
 
 	"directnode/zones"
@@ -13,6 +15,7 @@ const (
 	solveName       state = iota // find the zone and look the name up
 	solveAnswer                  // put the RRset into the answer section
 	solveAlias                   // put the CNAME there and go on with its target
+	solveRename                  // put the DNAME and a CNAME made of it there and go on
 	solveAuthority               // prove the absence, or refer to other servers
 	solveAdditional              // add the addresses of hosts that were named
 	tooLong                      // what must be there does not fit
@@ -27,19 +30,23 @@ type solver struct {
 	q   query
 	t   Transport
 
-	name     []byte        // what is looked up now, in lower case
-	question [maxName]byte // where name is kept at first
-	followed [maxChain]*zones.RRset
-	chain    int // CNAMEs in followed
+	names   [maxChain + 1][maxName]byte // what has been looked up, in lower case
+	name    []byte                      // what is looked up now, the last of names
+	chain   int                         // aliases followed
+	renames [maxChain]*zones.RRset      // by alias: the DNAME it was made of, nil for others
 
 	zone *zones.Zone
 	got  zones.Answer
 	last *zones.RRset // whose hosts go into the additional section
 }
 
+// asked is the name of the question in lower case.
+func (s *solver) asked() []byte { return s.names[0][:len(s.q.name)] }
+
 // solve runs the states until the answer is whole.
 func (s *solver) solve() {
-	s.name = zones.AppendLower(s.question[:0], s.q.name)
+	s.name = zones.AppendLower(s.names[0][:0], s.q.name)
+	s.renames = [maxChain]*zones.RRset{}
 	s.base, s.baseAt = s.name, headerSize
 	for next := solveName; next != solved; {
 		switch next {
@@ -49,6 +56,8 @@ func (s *solver) solve() {
 			next = s.solveAnswer()
 		case solveAlias:
 			next = s.solveAlias()
+		case solveRename:
+			next = s.solveRename()
 		case solveAuthority:
 			next = s.solveAuthority()
 		case solveAdditional:
@@ -89,6 +98,8 @@ func (s *solver) solveName() state {
 			return solveAnswer
 		}
 		return solveAlias
+	case zones.DName:
+		return solveRename
 	case zones.NXDomain:
 		s.rcode = dns.RcodeNameError // RFC 6604 §3: of the last name of a chain
 	}
@@ -105,9 +116,9 @@ func (s *solver) solveAnswer() state {
 	return solveAdditional
 }
 
-// cnameTarget is where a CNAME's target stands behind the start of its record:
-// after owner, type, class, TTL and length.
-const cnameTarget = 2 + 2 + 2 + 4 + 2
+// aliasTarget is where the target stands behind the start of a CNAME record
+// whose owner is a pointer: after owner, type, class, TTL and length.
+const aliasTarget = 2 + 2 + 2 + 4 + 2
 
 func (s *solver) solveAlias() state {
 	at := len(s.msg) - s.start
@@ -115,31 +126,77 @@ func (s *solver) solveAlias() state {
 		return tooLong
 	}
 	s.answers++
-	target := s.got.RRset.Target()
-	if s.seen(target) {
-		return solved
-	}
-	s.followed[s.chain] = s.got.RRset
-	if s.chain++; s.chain == maxChain {
-		return solved // as good as a loop
-	}
 	// The record's owner is base itself, a pointer: the target's place is known.
-	s.name = []byte(target)
-	s.base, s.baseAt = s.name, at+cnameTarget
-	return solveName
+	return s.follow(append(s.names[s.chain+1][:0], s.got.RRset.Target()...), at+aliasTarget)
 }
 
-// seen tells whether a chain of aliases comes back to a name it has been at.
-func (s *solver) seen(target zones.Name) bool {
-	if string(s.question[:len(s.q.name)]) == string(target) {
-		return true
+// solveRename answers below a DNAME: with it, and with the CNAME that it makes
+// of the name (RFC 6672 §3.1), for those who asked know no DNAME.
+func (s *solver) solveRename() state {
+	owner, set := s.got.Node.Name(), s.got.RRset
+	if s.t.mustUseTCP(set.Type, s.q.qtype) || !s.addRename(owner, set) {
+		return tooLong
 	}
-	for _, set := range s.followed[:s.chain] {
-		if set.Target() == target {
+	prefix, target := s.name[:len(s.name)-len(owner)], set.Target()
+	if len(prefix)+len(target) > maxName {
+		s.rcode = dns.RcodeYXDomain // RFC 6672 §3.2 step 3C: no name can be that long
+		return solved
+	}
+	next := append(append(s.names[s.chain+1][:0], prefix...), target...)
+	at := len(s.msg) - s.start
+	if !s.addAlias(set.TTL, next) {
+		return tooLong
+	}
+	s.answers++
+	if s.chain == 0 {
+		// What the question's labels look like is kept as in the question.
+		copy(s.msg[s.start+at+aliasTarget:], s.q.name[:len(prefix)])
+	}
+	return s.follow(next, at+aliasTarget)
+}
+
+// addRename puts a DNAME into the answer section, once however often a chain
+// comes by.
+func (s *solver) addRename(owner zones.Name, set *zones.RRset) bool {
+	for _, before := range s.renames[:s.chain] {
+		if before == set {
 			return true
 		}
 	}
-	return false
+	s.renames[s.chain] = set
+	s.answers++
+	return add(&s.reply, owner, set)
+}
+
+// addAlias writes a CNAME record for base.
+func (s *solver) addAlias(ttl uint32, target []byte) bool {
+	if len(s.msg)-s.start+aliasTarget+len(target) > s.limit {
+		return false
+	}
+	s.msg = binary.BigEndian.AppendUint16(s.msg, 0xC000|uint16(s.baseAt))
+	s.msg = binary.BigEndian.AppendUint16(s.msg, dns.TypeCNAME)
+	s.msg = binary.BigEndian.AppendUint16(s.msg, dns.ClassINET)
+	s.msg = binary.BigEndian.AppendUint32(s.msg, ttl) // RFC 6672 §3.1: the DNAME's
+	s.msg = binary.BigEndian.AppendUint16(s.msg, uint16(len(target)))
+	s.msg = append(s.msg, target...)
+	return true
+}
+
+// follow goes on with the target of an alias, which stands at that offset of
+// the message. It stops where the chain comes back to a name that it has been
+// at, and where it is as long as a loop.
+func (s *solver) follow(target []byte, at int) state {
+	for i := range s.chain + 1 {
+		// Names end by themselves: none is the beginning of another.
+		if string(s.names[i][:len(target)]) == string(target) {
+			return solved
+		}
+	}
+	if s.chain++; s.chain == maxChain {
+		return solved
+	}
+	s.name, s.base, s.baseAt = target, target, at
+	return solveName
 }
 
 func (s *solver) solveAuthority() state {

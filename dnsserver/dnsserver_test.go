@@ -18,21 +18,23 @@ import (
 // that package zones documents.
 func texts(t testing.TB) map[string]string {
 	t.Helper()
-	read := func(name string) string {
-		b, err := os.ReadFile("../zones/examples/" + name + ".zone")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
-	clinic := read("clinic")
 	return map[string]string{
-		"direct.example.org": clinic + aliasOfBob,
-		"structure.example":  read("structure"),
+		"direct.example.org": exampleText(t, "clinic") + aliasOfBob,
+		"structure.example":  exampleText(t, "structure"),
 		"upper.example":      minimum + "lower NS ns.lower\nns.lower A 192.0.2.7\n" + long,
 		"lower.upper.example": minimum + "www A 192.0.2.8\n@ DS 1 8 2 " + strings.Repeat("00", 32) + "\n" +
 			"over CNAME mail.structure.example.\n",
 	}
+}
+
+// exampleText is one of the texts that package zones documents.
+func exampleText(t testing.TB, name string) string {
+	t.Helper()
+	b, err := os.ReadFile("../zones/examples/" + name + ".zone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 const (
@@ -40,7 +42,7 @@ const (
 	aliasOfBob = "\nrobert IN CNAME bob\n"
 )
 
-// long is a chain longer than any answer follows, and RRsets of several sizes.
+// long is a chain longer than any answer follows, circles, and RRsets of several sizes.
 var long = func() string {
 	var b strings.Builder
 	for i := range 12 {
@@ -55,6 +57,7 @@ var long = func() string {
 	for i := range 30 {
 		b.WriteString("mx MX " + strconv.Itoa(i) + " h" + strconv.Itoa(i) + "\nh" + strconv.Itoa(i) + " A 192.0.2." + strconv.Itoa(i) + "\nh" + strconv.Itoa(i) + " AAAA 2001:db8::" + strconv.Itoa(i) + "\n")
 	}
+	b.WriteString("tight DNAME a-longer-name-than-the-one-it-stands-for\nspiral DNAME s.spiral\nr1 DNAME r2\nr2 DNAME r1\n")
 	for i := range 13 {
 		b.WriteString("cut NS ns" + strconv.Itoa(i) + ".a-rather-long-name-for-a-server.cut\nns" + strconv.Itoa(i) + ".a-rather-long-name-for-a-server.cut AAAA 2001:db8::" + strconv.Itoa(i) + "\n")
 	}

@@ -43,6 +43,15 @@ func show(m *dns.Msg) string {
 	return b.String()
 }
 
+// spiral is what a DNAME gives that leads to a name below itself.
+func spiral(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(" x." + strings.Repeat("s.", i+1) + "spiral.upper.example/CNAME")
+	}
+	return b.String()
+}
+
 func TestAnswers(t *testing.T) {
 	spec.Covers(t, "AS-1.1-e", "AS-1.1-f", "AS-5.1-a", "AS-5.2-c")
 	set := newSet(t)
@@ -94,6 +103,23 @@ func TestAnswers(t *testing.T) {
 		{"deep.structure.example.", dns.TypeA, "NOERROR AA | an deep.structure.example/CNAME | ns sub.structure.example/NS sub.structure.example/NS | ar ns1.sub.structure.example/A"},
 		{"ca.upper.example.", dns.TypeA, "NOERROR AA | an ca.upper.example/CNAME cb.upper.example/CNAME cc.upper.example/CNAME cd.upper.example/CNAME ce.upper.example/CNAME cf.upper.example/CNAME cg.upper.example/CNAME ch.upper.example/CNAME"},
 		{"cf.upper.example.", dns.TypeA, "NOERROR AA | an cf.upper.example/CNAME cg.upper.example/CNAME ch.upper.example/CNAME ci.upper.example/CNAME cj.upper.example/CNAME ck.upper.example/CNAME cl.upper.example/CNAME cm.upper.example/A"},
+
+		// RFC 6672 §3.2: the DNAME, a CNAME made of it, and on from there.
+		{"a.moved.structure.example.", dns.TypeTXT, "NOERROR AA | an moved.structure.example/DNAME a.moved.structure.example/CNAME a.wild.structure.example/TXT"},
+		{"x.moved.structure.example.", dns.TypeA, "NOERROR AA | an moved.structure.example/DNAME x.moved.structure.example/CNAME x.wild.structure.example/A"},
+		{"y.x.moved.structure.example.", dns.TypeA, "NXDOMAIN AA | an moved.structure.example/DNAME y.x.moved.structure.example/CNAME | ns structure.example/SOA"},
+		{"a.moved.structure.example.", dns.TypeCERT, "NOERROR AA | an moved.structure.example/DNAME a.moved.structure.example/CNAME | ns structure.example/SOA"},
+		{"moved.structure.example.", dns.TypeTXT, "NOERROR AA | an moved.structure.example/TXT"},
+		{"moved.structure.example.", dns.TypeA, "NOERROR AA | ns structure.example/SOA"},
+		{"moved.structure.example.", dns.TypeDNAME, "NOERROR AA | an moved.structure.example/DNAME"},
+		{"b.a.gone.structure.example.", dns.TypeA, "NOERROR AA | an gone.structure.example/DNAME b.a.gone.structure.example/CNAME"},
+		{strings.Repeat("a.", 110) + "gone.structure.example.", dns.TypeA, "NOERROR AA | an gone.structure.example/DNAME " + strings.Repeat("a.", 110) + "gone.structure.example/CNAME"},
+		{strings.Repeat("a.", 115) + "tight.upper.example.", dns.TypeA, "YXDOMAIN AA | an tight.upper.example/DNAME"},
+		{"x.spiral.upper.example.", dns.TypeA, "NOERROR AA | an spiral.upper.example/DNAME x.spiral.upper.example/CNAME" + spiral(7)},
+		{"a.r1.upper.example.", dns.TypeA, "NOERROR AA | an r1.upper.example/DNAME a.r1.upper.example/CNAME r2.upper.example/DNAME a.r2.upper.example/CNAME"},
+
+		// RFC 4035 §2.5: an alias has RRSIG and NSEC of its own.
+		{"alias.structure.example.", dns.TypeRRSIG, "NOERROR AA | ns structure.example/SOA"},
 
 		// Delegations: no AA, and DS on the upper side.
 		{"sub.structure.example.", dns.TypeA, "NOERROR | ns sub.structure.example/NS sub.structure.example/NS | ar ns1.sub.structure.example/A"},
@@ -477,6 +503,7 @@ func BenchmarkHandle(b *testing.B) {
 		{"NXDOMAIN", "nobody.direct.example.org.", dns.TypeCERT, overUDP},
 		{"MX with addresses", "direct.example.org.", dns.TypeMX, overUDP},
 		{"CNAME and CERT", "robert.direct.example.org.", dns.TypeCERT, overTCP},
+		{"DNAME and TXT", "a.moved.structure.example.", dns.TypeTXT, overUDP},
 		{"referral", "x.sub.structure.example.", dns.TypeA, overUDP},
 		{"refused", "elsewhere.example.", dns.TypeA, overUDP},
 	} {

@@ -21,8 +21,8 @@ const (
 	maxUDP = 1232
 )
 
-// maxChain is how many CNAMEs one answer follows. No zone needs more than two;
-// a loop ends here. Package zones counts on it for the size of RRsets.
+// maxChain is how many aliases (CNAME, DNAME) one answer follows. No zone needs
+// more than two; a loop ends here. Package zones counts on it for the size of RRsets.
 const maxChain = 8
 
 // UDP reading.

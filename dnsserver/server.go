@@ -155,7 +155,7 @@ func (s *Server) answer(r *reader, dst, packet []byte, t Transport, peer net.Add
 func (s *Server) account(r *reader, out []byte) []byte {
 	q := &r.responder.s
 	absence := q.rcode == dns.RcodeNameError
-	if absence && s.misses.add(q.t.Peer, q.question[:len(q.q.name)], q.t.At) {
+	if absence && s.misses.add(q.t.Peer, q.asked(), q.t.At) {
 		r.tally[countSuspects]++
 	}
 	// The exempt are looked up as well: what is measured with them is what

@@ -152,7 +152,7 @@ func (b *builder) build(apex Name) error {
 	for _, name := range in.below {
 		b.node(name) // it exists, whether or not the records delegate it
 	}
-	for _, step := range []func() error{b.addRecords, b.addCertificates, b.group, b.checkApex, b.cutAt, b.link} {
+	for _, step := range []func() error{b.addRecords, b.addCertificates, b.group, b.checkApex, b.cutAt, b.renameAt, b.link} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func (b *builder) node(name Name) *Node {
 	case n == nil:
 		above := b.node(name.parent())
 		above.children++
-		n = &Node{name: name, cut: above.cut}
+		n = &Node{name: name, cut: above.cut, renamed: above.renamed}
 		if name.first() == "*" {
 			above.wildcard = n
 		}
@@ -196,6 +196,12 @@ func (b *builder) node(name Name) *Node {
 		n = new(Node)
 		*n = *shared
 		n.sets = slices.Clone(shared.sets)
+		if n.cut == shared {
+			n.cut = n
+		}
+		if n.renamed == shared {
+			n.renamed = n
+		}
 	}
 	b.zone.nodes.put(n)
 	if b.written != nil {
@@ -236,6 +242,10 @@ func (b *builder) addRecord(r store.Record) error {
 	// RFC 4592 §4.2: what a cut made from an asterisk means is undefined.
 	if typ == dns.TypeNS && name.first() == "*" {
 		return fail("a wildcard cannot be delegated")
+	}
+	// RFC 6672 §3.3: neither what it should lead to, nor who would cache it.
+	if typ == dns.TypeDNAME && name.first() == "*" {
+		return fail("a wildcard cannot lead elsewhere as a whole")
 	}
 	if r.TTL > maxTTL {
 		return fail(fmt.Sprintf("TTL over %d (RFC 2181 §8)", maxTTL))
@@ -361,13 +371,15 @@ func (b *builder) hang(items []item) error {
 		return b.refuse(node.name, typ, "%d records; at most %d", len(data), maxCerts)
 	case typ == dns.TypeCNAME && len(data) > 1:
 		return b.refuse(node.name, typ, "%d records; an alias leads to one name (RFC 2181 §10.1)", len(data))
+	case typ == dns.TypeDNAME && len(data) > 1:
+		return b.refuse(node.name, typ, "%d records; a name leads to one (RFC 6672 §2.4)", len(data))
 	case typ == dns.TypeSOA && len(data) > 1:
 		return b.refuse(node.name, typ, "%d records; a zone has one (RFC 1035 §5.2)", len(data))
 	case typ == dns.TypeSOA:
 		data[0] = withSerial(data[0], b.zone.serial)
 	}
 	set := newRRset(typ, ttl, data)
-	if typ == dns.TypeCNAME {
+	if typ == dns.TypeCNAME || typ == dns.TypeDNAME {
 		set.target = Name(AppendLower(nil, data[0].body))
 	}
 	node.sets = append(node.sets, set)
@@ -442,6 +454,34 @@ func (b *builder) cutAt() error {
 
 func (b *builder) delegated(n *Node, rrtype uint16) error {
 	return b.refuse(n.name, rrtype, "the name is delegated at %s, so that we would never answer with it", n.cut.name)
+}
+
+// renameAt marks what a DNAME answers for. Nothing may stand below one (RFC
+// 6672 §2.4), nor may it share its name with a cut (§2.3).
+func (b *builder) renameAt() error {
+	renames := slices.ContainsFunc(b.order, func(n *Node) bool { return n.RRset(dns.TypeDNAME) != nil })
+	if !renames {
+		return nil
+	}
+	for _, n := range b.order {
+		for up := n; ; up = b.zone.nodes.get(up.name.parent()) {
+			if up.RRset(dns.TypeDNAME) != nil {
+				n.renamed = up
+			}
+			if up == b.zone.apex {
+				break
+			}
+		}
+		if n.renamed == nil || n.renamed == n || len(n.sets) == 0 || slices.ContainsFunc(b.zone.from.below, n.name.within) {
+			continue
+		}
+		return b.occluded(n, n.sets[0].Type)
+	}
+	return nil
+}
+
+func (b *builder) occluded(n *Node, rrtype uint16) error {
+	return b.refuse(n.name, rrtype, "a DNAME at %s leads the name elsewhere, so that we would never answer with it (RFC 6672 §2.4)", n.renamed.name)
 }
 
 func allowedInCut(n *Node, rrtype uint16) bool {

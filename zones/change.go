@@ -24,9 +24,9 @@ func (in inputs) since(before *Zone) (owners []direct.Owner, ok bool) {
 // change makes the zone from the one before and the owners whose certificates
 // changed. It costs what these names cost, whatever else the zone holds: all
 // nodes but theirs, those above them and the apex are shared. Pointers to nodes
-// that a shared node holds (cut, wildcard, hosts) stay right, for they are read
-// for data that a certificate does not change: NS, the wildcard's own records,
-// addresses.
+// that a shared node holds (cut, renamed, wildcard, hosts) stay right, for they
+// are read for data that a certificate does not change: NS, DNAME, the
+// wildcard's own records, addresses.
 func (b *builder) change(owners []direct.Owner) error {
 	b.zone.nodes = b.before.nodes.edit()
 	b.zone.apex = b.before.apex
@@ -65,6 +65,9 @@ func (b *builder) changeOwner(o direct.Owner) error {
 		return nil
 	}
 	b.items = nil
+	if err := b.addCertRecords(name); err != nil {
+		return err
+	}
 	for i := range certs {
 		if err := b.addCertificate(&certs[i], true); err != nil {
 			return err
@@ -82,12 +85,37 @@ func (b *builder) changeOwner(o direct.Owner) error {
 	if n.cut != nil {
 		return b.delegated(n, dns.TypeCERT)
 	}
+	if n.renamed != nil && n.renamed.name != n.name {
+		return b.occluded(n, dns.TypeCERT)
+	}
 	slices.SortFunc(b.items, func(x, y item) int { return x.data.compare(y.data) })
 	if err := b.hang(b.items); err != nil {
 		return err
 	}
 	slices.SortFunc(n.sets, func(x, y *RRset) int { return cmp.Compare(x.Type, y.Type) })
 	return b.checkAlias(n)
+}
+
+// addCertRecords adds the CERT records at a name that hold no certificate, such
+// as the URL of one (type IPKIX): they are zone data and stand in the RRset
+// that the certificates make anew.
+func (b *builder) addCertRecords(name Name) error {
+	n := b.before.nodes.get(name)
+	if n == nil || n.RRset(dns.TypeCERT) == nil {
+		return nil
+	}
+	for _, r := range b.zone.from.data.Records {
+		if typ, _ := parseType(r.Type); typ != dns.TypeCERT {
+			continue
+		}
+		if owner, err := ParseName(r.Name); err != nil || owner != name {
+			continue
+		}
+		if err := b.addRecord(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prune takes out a node that owns nothing any more, and empty non-terminals

@@ -2,8 +2,8 @@ package zones
 
 const (
 	// maxSetOctets bounds the wire size of one RRset. A DNS message ends at
-	// 65,535 octets; what remains holds the question, a chain of CNAMEs as long
-	// as the server follows (8 times 522 octets) and the OPT record.
+	// 65,535 octets; what remains holds the question, a chain of aliases as long
+	// as the server follows (8 times 534 octets, a DNAME and a CNAME each) and the OPT record.
 	maxSetOctets = 60_000
 
 	// maxCerts bounds the CERT records of one name: an address has one or two

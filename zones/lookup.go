@@ -11,6 +11,9 @@ const (
 	Hit Kind = iota + 1
 	// CName: the name is an alias; Answer.RRset is the CNAME.
 	CName
+	// DName: the name lies below one that leads elsewhere with all that is
+	// below it (RFC 6672 §2.1); Answer.RRset is the DNAME, Answer.Node its owner.
+	DName
 	// NoData: the name exists, with nothing of the type (RFC 2308 §2.2).
 	NoData
 	// NXDomain: neither the name nor anything below it exists (RFC 8020 §2).
@@ -19,7 +22,7 @@ const (
 	Referral
 )
 
-var kindNames = [...]string{Hit: "Hit", CName: "CName", NoData: "NoData", NXDomain: "NXDomain", Referral: "Referral"}
+var kindNames = [...]string{Hit: "Hit", CName: "CName", DName: "DName", NoData: "NoData", NXDomain: "NXDomain", Referral: "Referral"}
 
 // String is the constant's name.
 func (k Kind) String() string {
@@ -33,7 +36,8 @@ func (k Kind) String() string {
 type Answer struct {
 	Kind Kind
 	// Node is the name that matched: the name itself, the wildcard it was made
-	// from, the delegation point; for NXDomain the closest encloser.
+	// from, the delegation point, the DNAME above; for NXDomain the closest
+	// encloser.
 	Node *Node
 	// RRset is nil for NoData and NXDomain.
 	RRset *RRset
@@ -51,6 +55,10 @@ func (z *Zone) Lookup(qname []byte, qtype uint16) Answer {
 	if node.cut != nil && !(exact && node == node.cut && qtype == dns.TypeDS) {
 		return Answer{Kind: Referral, Node: node.cut, RRset: node.cut.RRset(dns.TypeNS)}
 	}
+	// RFC 6672 §3.2 step 3C: before any wildcard, and not for the owner itself.
+	if node.renamed != nil && !(exact && node == node.renamed) {
+		return Answer{Kind: DName, Node: node.renamed, RRset: node.renamed.RRset(dns.TypeDNAME)}
+	}
 	wildcard := false
 	if !exact {
 		if node.wildcard == nil {
@@ -66,7 +74,10 @@ func (z *Zone) Lookup(qname []byte, qtype uint16) Answer {
 		a.RRset = node.RRset(qtype)
 	}
 	if a.RRset == nil {
-		if a.RRset = node.RRset(dns.TypeCNAME); a.RRset == nil {
+		if !besideAlias(qtype) {
+			a.RRset = node.RRset(dns.TypeCNAME)
+		}
+		if a.RRset == nil {
 			a.Kind = NoData
 			return a
 		}
@@ -76,6 +87,10 @@ func (z *Zone) Lookup(qname []byte, qtype uint16) Answer {
 	}
 	return a
 }
+
+// besideAlias tells the types that an alias has of its own (RFC 4035 §2.5), so
+// that a question for them is not one for its target.
+func besideAlias(qtype uint16) bool { return qtype == dns.TypeRRSIG || qtype == dns.TypeNSEC }
 
 // closest is the node of the name, or the closest encloser (RFC 4592 §3.3.1).
 func (z *Zone) closest(qname []byte) (node *Node, exact bool) {

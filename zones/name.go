@@ -33,6 +33,9 @@ func packName(s string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("name %.260q: %w", s, err)
 	}
+	if n > maxName {
+		return nil, fmt.Errorf("name %.260q: %d octets; at most %d (RFC 1035 §2.3.4)", s, n, maxName)
+	}
 	return bytes.Clone(buf[:n]), nil
 }
 

@@ -13,6 +13,7 @@ type Node struct {
 	name     Name
 	children int      // nodes right below
 	cut      *Node    // the topmost delegation at or above this name, nil where we are authoritative
+	renamed  *Node    // the DNAME at or above this name, nil without one
 	wildcard *Node    // the child with the label "*" (RFC 4592 §2.1.1), nil without one
 	sets     []*RRset // by type; empty for an empty non-terminal
 }
@@ -47,7 +48,7 @@ type RRset struct {
 	Count int // records
 
 	wire   []byte  // records one after the other, each owner a pointer to the question
-	target Name    // of a CNAME: where it leads
+	target Name    // of a CNAME or DNAME: where it leads
 	hosts  []*Node // nodes of this zone whose addresses a client will ask for next
 }
 
@@ -76,7 +77,7 @@ func newRRset(rrtype uint16, ttl uint32, rdata []rdata) *RRset {
 	return &RRset{Type: rrtype, TTL: ttl, Count: len(rdata), wire: wire}
 }
 
-// Target is where a CNAME leads, in lower case. It is empty for other types.
+// Target is where a CNAME or DNAME leads, in lower case. It is empty for other types.
 func (r *RRset) Target() Name { return r.target }
 
 // Hosts are the nodes of the zone that the records name as servers (NS, MX,

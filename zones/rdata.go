@@ -39,8 +39,6 @@ func (d rdata) compare(e rdata) int {
 // refusedTypes are those that a zone's text may not hold, and why.
 func refusedType(rrtype uint16) string {
 	switch rrtype {
-	case dns.TypeDNAME:
-		return "DNAME records are not served"
 	case dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3, dns.TypeNSEC3PARAM, dns.TypeSIG, dns.TypeNXT:
 		return "records of DNSSEC signing are made by the signer, not taken from text"
 	case 0, dns.TypeOPT, dns.TypeTSIG, dns.TypeTKEY, dns.TypeANY, dns.TypeAXFR, dns.TypeIXFR, dns.TypeMAILA, dns.TypeMAILB:
@@ -117,7 +115,13 @@ func parseRData(rrtype uint16, tokens []string, origin string) ([]byte, error) {
 	if _, more := zp.Next(); more || zp.Err() != nil {
 		return nil, fmt.Errorf("more than one record")
 	}
-	return packRData(rr)
+	wire, err := packRData(rr)
+	if err != nil {
+		return nil, err
+	}
+	// The codec writes a name of 256 octets; only its reader counts them.
+	_, err = unpackRData(rrtype, wire)
+	return wire, err
 }
 
 // codecError drops the position that the codec reports: it counts within the

@@ -43,9 +43,11 @@ func TestChangesGiveWhatBuildingAnewGives(t *testing.T) {
 	ca := pki.Root("Root")
 	ders := [][]byte{ca.DER, ca.Leaf("a").DER, ca.Leaf("b").DER}
 	d := domain(t, "direct.example.org")
-	records := parse(t, minimum+"host A 192.0.2.1\n@ MX 1 host\nlink CNAME host\ncut NS ns.cut\n*.wild TXT x\n", "direct.example.org").Records
+	records := parse(t, minimum+"host A 192.0.2.1\n@ MX 1 host\nlink CNAME host\ncut NS ns.cut\n*.wild TXT x\n"+
+		"bob 7200 CERT IPKIX 0 0 eA==\nmoved DNAME elsewhere.example.\n", "direct.example.org").Records
 	owners := []string{"direct.example.org", "bob@direct.example.org", "john.smith@direct.example.org", "smith@direct.example.org",
-		"a.b.smith@direct.example.org", "host@direct.example.org", "*@direct.example.org", "link@direct.example.org", "x.cut@direct.example.org", "x.wild@direct.example.org"}
+		"a.b.smith@direct.example.org", "host@direct.example.org", "*@direct.example.org", "link@direct.example.org", "x.cut@direct.example.org", "x.wild@direct.example.org",
+		"moved@direct.example.org", "x.moved@direct.example.org"}
 	rapid.Check(t, func(rt *rapid.T) {
 		ctx := context.Background()
 		s := openStore(t)
@@ -101,7 +103,8 @@ func compare(t *rapid.T, got, want *zones.Zone) {
 	if g, w := dump(t, got), dump(t, want); got.Serial() == want.Serial() && g != w {
 		t.Fatalf("changed:\n%s\nbuilt anew:\n%s", g, w)
 	}
-	for _, name := range []string{"smith.direct.example.org.", "b.smith.direct.example.org.", "x.wild.direct.example.org.", "y.wild.direct.example.org.", "direct.example.org.", "x.cut.direct.example.org."} {
+	for _, name := range []string{"smith.direct.example.org.", "b.smith.direct.example.org.", "x.wild.direct.example.org.", "y.wild.direct.example.org.", "direct.example.org.", "x.cut.direct.example.org.",
+		"moved.direct.example.org.", "x.moved.direct.example.org.", "bob.direct.example.org."} {
 		n, err := zones.ParseName(name)
 		if err != nil {
 			t.Fatal(err)
