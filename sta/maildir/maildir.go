@@ -4,15 +4,21 @@
 // Data in: a recipient, a name and the octets of a message. Data out: a file
 // in the "new" folder of the recipient's Maildir, which any mail reader or
 // IMAP server understands (the format of cr.yp.to/proto/maildir.html: a file
-// is written in tmp, and moved to new when it is whole).
+// is written elsewhere, and moved to new when it is whole).
 //
 // The two halves are apart because a message becomes visible only after the
 // queue has committed that it is delivered (AS 3.2: the processed
 // notification asserts that the receiving STA has taken responsibility):
 //
-//	Stage    tmp/NAME written and flushed; nobody sees it
-//	Publish  tmp/NAME moved to new/NAME and flushed; may be repeated
-//	Discard  tmp/NAME removed; may be repeated
+//	Stage    staged/NAME written and flushed; nobody sees it
+//	Publish  staged/NAME moved to new/NAME and flushed; may be repeated
+//	Discard  staged/NAME removed; may be repeated
+//
+// "staged" stands beside tmp, new and cur. In tmp, where the format has files
+// written, readers remove what is older than 36 hours; a message that waits
+// longer to be published (a full or broken disk, a node that is down) would be
+// lost, and it could not be told from one that was published and then deleted
+// by its reader. Nobody but this package removes from staged.
 //
 // A name is chosen by the caller and stands for one message. Staging it again
 // replaces what a crash left behind, and publishing it again changes nothing,
@@ -40,6 +46,9 @@ const (
 	dirMode  = 0o700
 	fileMode = 0o600
 )
+
+// staging is the folder of a Maildir that staged messages lie in.
+const staging = "staged"
 
 // ErrHandle is wrapped by errors about a handle that Stage did not give out.
 var ErrHandle = errors.New("maildir: not a handle of a staged message")
@@ -82,7 +91,7 @@ func (m *Maildir) Stage(ctx context.Context, rcpt direct.Address, name string, m
 	if err := m.prepare(h.folder); err != nil {
 		return "", fmt.Errorf("maildir of %s: %w", rcpt, err)
 	}
-	err := durable.WriteFile(m.fsys, m.path(h, "tmp"), fileMode, func(w io.Writer) error {
+	err := durable.WriteFile(m.fsys, m.path(h, staging), fileMode, func(w io.Writer) error {
 		_, err := io.Copy(w, msg)
 		return err
 	})
@@ -95,7 +104,7 @@ func (m *Maildir) Stage(ctx context.Context, rcpt direct.Address, name string, m
 
 // Publish makes a staged message visible. When it returns nil the message is
 // in the mailbox durably. A message that is not staged any more was published
-// before: that is success.
+// before, wherever its reader has put it since: that is success.
 func (m *Maildir) Publish(ctx context.Context, rcpt direct.Address, staged string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -107,14 +116,14 @@ func (m *Maildir) Publish(ctx context.Context, rcpt direct.Address, staged strin
 	if h.folder != folderName(rcpt) {
 		return fmt.Errorf("%w: %q is not for %s", ErrHandle, staged, rcpt)
 	}
-	err = m.fsys.Rename(m.path(h, "tmp"), m.path(h, "new"))
+	err = m.fsys.Rename(m.path(h, staging), m.path(h, "new"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("publish for %s: %w", rcpt, err)
 	}
 	// Also when the rename was done before: the process may have ended between
 	// the rename and the flush. First new, so that the message has a durable
 	// name at every moment.
-	for _, sub := range []string{"new", "tmp"} {
+	for _, sub := range []string{"new", staging} {
 		if err := m.fsys.SyncDir(filepath.Join(m.dir, h.folder, sub)); err != nil {
 			return fmt.Errorf("publish for %s: sync %s: %w", rcpt, sub, err)
 		}
@@ -129,7 +138,7 @@ func (m *Maildir) Discard(staged string) error {
 	if err != nil {
 		return err
 	}
-	if err := m.fsys.Remove(m.path(h, "tmp")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := m.fsys.Remove(m.path(h, staging)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("discard: %w", err)
 	}
 	return nil
@@ -139,7 +148,7 @@ func (m *Maildir) path(h handle, sub string) string {
 	return filepath.Join(m.dir, h.folder, sub, h.file)
 }
 
-// prepare makes the three folders of a Maildir durable before its first use
+// prepare makes the folders of a Maildir durable before its first use
 // in this process, and removes half-written files: the lock makes sure that
 // none of ours is being written in this folder yet.
 func (m *Maildir) prepare(folder string) error {
@@ -148,19 +157,19 @@ func (m *Maildir) prepare(folder string) error {
 	if m.ready[folder] {
 		return nil
 	}
-	for _, sub := range []string{"tmp", "new", "cur"} {
+	for _, sub := range []string{"tmp", "new", "cur", staging} {
 		if err := durable.MkdirAll(m.fsys, filepath.Join(m.dir, folder, sub), dirMode); err != nil {
 			return err
 		}
 	}
-	tmp := filepath.Join(m.dir, folder, "tmp")
-	list, err := m.fsys.ReadDir(tmp)
+	dir := filepath.Join(m.dir, folder, staging)
+	list, err := m.fsys.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range list {
 		if durable.IsTemp(e.Name()) {
-			if err := m.fsys.Remove(filepath.Join(tmp, e.Name())); err != nil {
+			if err := m.fsys.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -173,7 +182,7 @@ func (m *Maildir) prepare(folder string) error {
 func (m *Maildir) forget(folder string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, err := m.fsys.Stat(filepath.Join(m.dir, folder, "tmp")); errors.Is(err, fs.ErrNotExist) {
+	if _, err := m.fsys.Stat(filepath.Join(m.dir, folder, staging)); errors.Is(err, fs.ErrNotExist) {
 		delete(m.ready, folder)
 	}
 }

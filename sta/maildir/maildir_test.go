@@ -70,8 +70,32 @@ func TestAMessageIsSeenOnlyAfterPublish(t *testing.T) {
 	if got := files(t, durable.OS(), inNew); len(got) != 1 || got["0001"] != message {
 		t.Errorf("in new: %v", got)
 	}
-	if got := files(t, durable.OS(), filepath.Join(m.Folder(bob), "tmp")); len(got) != 0 {
-		t.Errorf("left in tmp: %v", got)
+	if got := files(t, durable.OS(), filepath.Join(m.Folder(bob), "staged")); len(got) != 0 {
+		t.Errorf("left in staged: %v", got)
+	}
+}
+
+// Mail readers remove what lies in tmp for 36 hours. A message that waits longer
+// for its publication must not be among that.
+func TestAReaderThatCleansItsMaildirTakesNothingStaged(t *testing.T) {
+	m := maildir.New(t.TempDir())
+	bob := addr(t, "bob@b.direct.example")
+	staged, err := m.Stage(t.Context(), bob, "1", strings.NewReader(message))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"tmp", "new", "cur"} {
+		for name := range files(t, durable.OS(), filepath.Join(m.Folder(bob), sub)) {
+			if err := os.Remove(filepath.Join(m.Folder(bob), sub, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := m.Publish(t.Context(), bob, staged); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, durable.OS(), filepath.Join(m.Folder(bob), "new")); len(got) != 1 || got["1"] != message {
+		t.Errorf("in new: %v", got)
 	}
 }
 
@@ -115,8 +139,8 @@ func TestDiscardRemovesOnlyWhatIsStaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := files(t, durable.OS(), filepath.Join(m.Folder(bob), "tmp")); len(got) != 0 {
-		t.Errorf("in tmp: %v", got)
+	if got := files(t, durable.OS(), filepath.Join(m.Folder(bob), "staged")); len(got) != 0 {
+		t.Errorf("in staged: %v", got)
 	}
 	if got := files(t, durable.OS(), filepath.Join(m.Folder(bob), "new")); len(got) != 1 || got["1"] != "one" {
 		t.Errorf("in new: %v", got)
@@ -147,7 +171,7 @@ func TestOnlyTheOwnerMayRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, sub := range []string{"tmp", "new", "cur"} {
+	for _, sub := range []string{"tmp", "new", "cur", "staged"} {
 		if info, err := os.Stat(filepath.Join(m.Folder(bob), sub)); err != nil || !info.IsDir() {
 			t.Errorf("%s: %v", sub, err)
 		}
@@ -224,8 +248,8 @@ func TestStageThatFailsLeavesNothing(t *testing.T) {
 	if _, err := m.Stage(t.Context(), bob, "1", pr); !errors.Is(err, boom) {
 		t.Errorf("error %v", err)
 	}
-	if got := files(t, durable.OS(), filepath.Join(m.Folder(bob), "tmp")); len(got) != 0 {
-		t.Errorf("in tmp: %v", got)
+	if got := files(t, durable.OS(), filepath.Join(m.Folder(bob), "staged")); len(got) != 0 {
+		t.Errorf("in staged: %v", got)
 	}
 }
 
@@ -290,8 +314,8 @@ func TestDeliverySurvivesEveryCrash(t *testing.T) {
 		if got := files(t, c.After, inNew); len(got) != 1 || got["1"] != long {
 			t.Errorf("op %d %+v: after the restart %d messages", c.Op, c.Loss, len(got))
 		}
-		if got := files(t, c.After, filepath.Join(m.Folder(bob), "tmp")); len(got) != 0 && c.Loss.Entries == durable.Kept {
-			t.Errorf("op %d %+v: left in tmp %d", c.Op, c.Loss, len(got))
+		if got := files(t, c.After, filepath.Join(m.Folder(bob), "staged")); len(got) != 0 && c.Loss.Entries == durable.Kept {
+			t.Errorf("op %d %+v: left in staged %d", c.Op, c.Loss, len(got))
 		}
 	}
 	if points < 15*len(durable.Losses()) {
