@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"net"
 	"net/netip"
 	"time"
 )
@@ -24,4 +25,21 @@ func (c *Cookies) Check(data []byte, peer netip.Addr, at time.Time) (state strin
 	}
 	s, cookie := c.check(o, peer, at)
 	return cookieNames[s], cookie[:]
+}
+
+// Desk is a reader of a Server without a socket.
+type Desk struct {
+	s *Server
+	r reader
+}
+
+// Desk answers as one goroutine would that reads packets.
+func (s *Server) Desk() *Desk { return &Desk{s: s} }
+
+// Answer is what becomes of one packet.
+func (d *Desk) Answer(dst, packet []byte, peer net.Addr, at time.Time) []byte {
+	_, tcp := peer.(*net.TCPAddr)
+	out := d.s.answer(&d.r, dst, packet, d.s.transport(tcp, at), peer)
+	d.s.totals.add(&d.r.tally)
+	return out
 }

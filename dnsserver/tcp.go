@@ -104,7 +104,6 @@ func (x *exchange) read() error {
 // together, each behind its length (RFC 7766 §8: never in a write of its own).
 func (x *exchange) answer() (any bool, err error) {
 	t := x.server.transport(true, time.Now())
-	defer x.server.totals.add(&x.tally)
 	used := 0
 	for {
 		packet, ok := frame(x.in[used:])
@@ -144,6 +143,7 @@ func frame(b []byte) (packet []byte, ok bool) {
 // flush sends the answers; a client that does not read them loses its
 // connection.
 func (x *exchange) flush() error {
+	x.server.totals.add(&x.tally)
 	if len(x.out) == 0 {
 		return nil
 	}
