@@ -102,7 +102,7 @@ type Story interface {
 	Withdrawn(ctx context.Context, env mail.Envelope, messageID, reason string) error
 	// Failed records that the queue has given a recipient up. applied is false
 	// where the recipient's agent has said before that it has the message.
-	Failed(ctx context.Context, messageID string, rcpt direct.Address, reason string, at time.Time) (applied bool, err error)
+	Failed(ctx context.Context, messageID string, from, rcpt direct.Address, reason string, at time.Time) (applied bool, err error)
 	// Received records an inbound message and what became of it.
 	Received(ctx context.Context, env mail.Envelope, messageID string, outcomes []Outcome) error
 	// Notified records a notification about a message of ours and tells whether

@@ -318,7 +318,7 @@ func TestUndeliveredMailIsReportedToItsSender(t *testing.T) {
 	if err != nil || n.OriginalMessageID != "1@a.direct.test" || n.Recipient.Key() != "x@c.direct.test" {
 		t.Errorf("report %+v, %v", n, err)
 	}
-	if len(w.failed) != 1 || w.failed[0] != "1@a.direct.test x@c.direct.test 550 5.1.1 no such user" {
+	if len(w.failed) != 1 || w.failed[0] != "1@a.direct.test "+alice+" x@c.direct.test 550 5.1.1 no such user" {
 		t.Errorf("the story has %q", w.failed)
 	}
 }

@@ -308,7 +308,7 @@ func (a *Agent) discard(staged string) error {
 // connection that broke after the last octet looks like a failure to us only.
 // Reports are given up silently: no report about a report (AS 3.0-i).
 func (a *Agent) Undelivered(ctx context.Context, id, messageID string, sender, rcpt direct.Address, last error, at time.Time) error {
-	applied, err := a.story.Failed(ctx, messageID, rcpt, last.Error(), at)
+	applied, err := a.story.Failed(ctx, messageID, sender, rcpt, last.Error(), at)
 	if err != nil {
 		return err
 	}

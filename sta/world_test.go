@@ -178,8 +178,8 @@ func (s story) Withdrawn(_ context.Context, env mail.Envelope, messageID, reason
 	return nil
 }
 
-func (s story) Failed(_ context.Context, messageID string, rcpt direct.Address, reason string, _ time.Time) (bool, error) {
-	s.w.failed = append(s.w.failed, messageID+" "+rcpt.Key()+" "+reason)
+func (s story) Failed(_ context.Context, messageID string, from, rcpt direct.Address, reason string, _ time.Time) (bool, error) {
+	s.w.failed = append(s.w.failed, messageID+" "+from.Key()+" "+rcpt.Key()+" "+reason)
 	return !s.w.arrived, nil
 }
 

@@ -119,7 +119,7 @@ func handlers(agent *sta.Agent, q *queue.Queue, box sta.Mailbox, client *smtpcli
 			}
 			for i, err := range results {
 				if err == nil && !a.Report {
-					if err := story.t.Sent(ctx, a.MessageID, a.To[i], time.Now()); err != nil {
+					if err := story.t.Sent(ctx, a.MessageID, a.From, a.To[i], time.Now()); err != nil {
 						log.Error("story", "id", a.ID, "err", err)
 					}
 				}
@@ -216,8 +216,8 @@ func (s story) Withdrawn(ctx context.Context, env mail.Envelope, messageID, reas
 	return s.t.Withdraw(ctx, track.Message{MessageID: messageID, From: env.From.String(), Submission: env.ID}, reason)
 }
 
-func (s story) Failed(ctx context.Context, messageID string, rcpt direct.Address, reason string, at time.Time) (bool, error) {
-	return s.t.Failed(ctx, messageID, rcpt, reason, at)
+func (s story) Failed(ctx context.Context, messageID string, from, rcpt direct.Address, reason string, at time.Time) (bool, error) {
+	return s.t.Failed(ctx, messageID, from, rcpt, reason, at)
 }
 
 func (s story) Received(ctx context.Context, env mail.Envelope, messageID string, outcomes []sta.Outcome) error {

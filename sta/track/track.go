@@ -243,23 +243,25 @@ func (t *Track) merge(ctx context.Context, c *changes, k string, m Message, r Re
 }
 
 // Sent records that the recipient's node has taken the message.
-func (t *Track) Sent(ctx context.Context, messageID string, rcpt direct.Address, _ time.Time) error {
-	return t.advance(ctx, messageID, rcpt, Sent, "")
+func (t *Track) Sent(ctx context.Context, messageID string, from, rcpt direct.Address, _ time.Time) error {
+	return t.advance(ctx, messageID, from, rcpt, Sent, "")
 }
 
 // Failed records that the queue has given up. It changes nothing for a
 // recipient whose agent has told us that it has the message; applied is false
 // then, and the sender must not hear of a failure. A failure that was recorded
 // before applies again, and one of a message that is not known (any more).
-func (t *Track) Failed(ctx context.Context, messageID string, rcpt direct.Address, reason string, _ time.Time) (applied bool, err error) {
-	if err := t.advance(ctx, messageID, rcpt, Failed, reason); err != nil {
+func (t *Track) Failed(ctx context.Context, messageID string, from, rcpt direct.Address, reason string, _ time.Time) (applied bool, err error) {
+	if err := t.advance(ctx, messageID, from, rcpt, Failed, reason); err != nil {
 		return false, err
 	}
 	rows, err := t.recipients(ctx, messageID, rcpt)
 	if err != nil {
 		return false, fmt.Errorf("track: %s to %s: %w", messageID, rcpt, err)
 	}
-	confirmed := func(f found) bool { return f.State == Processed || f.State == Dispatched }
+	confirmed := func(f found) bool {
+		return f.from == from.Key() && (f.State == Processed || f.State == Dispatched)
+	}
 	return !slices.ContainsFunc(rows, confirmed), nil
 }
 
@@ -292,13 +294,13 @@ func (t *Track) Withdraw(ctx context.Context, m Message, reason string) error {
 
 // advance moves a recipient forward by an event of our own. A message that is
 // not known (any more) is no error: the queue must not stop for its story.
-func (t *Track) advance(ctx context.Context, messageID string, rcpt direct.Address, s State, reason string) error {
+func (t *Track) advance(ctx context.Context, messageID string, from, rcpt direct.Address, s State, reason string) error {
 	err := t.change(ctx, func() ([]kv.Cond, []kv.Op, error) {
 		var c changes
 		found, err := t.recipients(ctx, messageID, rcpt)
 		for _, f := range found {
 			now := f.State.rank()
-			if now == 0 || now >= s.rank() || now >= Processed.rank() {
+			if f.from != from.Key() || now == 0 || now >= s.rank() || now >= Processed.rank() {
 				continue
 			}
 			f.State, f.Reason = s, short(reason, maxText)
@@ -322,7 +324,7 @@ func (t *Track) Record(ctx context.Context, n Notification) (counted bool, err e
 			return nil, nil, err
 		}
 		counted = false
-		for _, f := range found {
+		for _, f := range meant(found, n.To) {
 			if i := slices.IndexFunc(f.Notifications, func(o Note) bool { return o.same(noteOf(n)) }); i >= 0 {
 				counted = counted || f.Notifications[i].Counted
 				continue
@@ -341,6 +343,16 @@ func (t *Track) Record(ctx context.Context, n Notification) (counted bool, err e
 		return false, fmt.Errorf("track: notification %s: %w", n.MessageID, err)
 	}
 	return counted, nil
+}
+
+// meant leaves out the messages of others that have the same Message-ID, where
+// one is from whom the notification came to.
+func meant(rows []found, to direct.Address) []found {
+	others := func(f found) bool { return f.from != to.Key() }
+	if own := slices.DeleteFunc(slices.Clone(rows), others); len(own) > 0 {
+		return own
+	}
+	return rows
 }
 
 // same tells a notification that is recorded again. What came to two of ours is

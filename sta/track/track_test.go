@@ -90,7 +90,7 @@ func TestTheStoryInTheWordsOfTheContract(t *testing.T) {
 	tr := fresh(t)
 	expect(t, tr, "m1@a.example")
 	bob := addr(t, "bob@b.example")
-	if err := tr.Sent(t.Context(), "m1@a.example", bob, day); err != nil {
+	if err := tr.Sent(t.Context(), "m1@a.example", ann(t), bob, day); err != nil {
 		t.Fatal(err)
 	}
 	counted, err := tr.Record(t.Context(), track.Notification{MessageID: "n1@b.example", Original: "m1@a.example", Recipient: bob, Signer: bob, To: ann(t), Disposition: "processed", At: day.Add(time.Second)})
@@ -266,10 +266,10 @@ func TestOwnEventsNeverStepBack(t *testing.T) {
 				var err error
 				switch e {
 				case "sent":
-					err = tr.Sent(t.Context(), "m1", bob, day)
+					err = tr.Sent(t.Context(), "m1", ann(t), bob, day)
 				case "failed":
 					var applied bool
-					applied, err = tr.Failed(t.Context(), "m1", bob, "no such address", day)
+					applied, err = tr.Failed(t.Context(), "m1", ann(t), bob, "no such address", day)
 					if applied == strings.Contains(tt.events, "processed failed") {
 						t.Errorf("the failure applied: %v", applied)
 					}
@@ -288,8 +288,21 @@ func TestOwnEventsNeverStepBack(t *testing.T) {
 		})
 	}
 	tr := fresh(t)
-	applied, err := tr.Failed(t.Context(), "unknown", bob, "x", day)
-	if err := errors.Join(tr.Sent(t.Context(), "unknown", bob, day), err); err != nil || !applied {
+	expect(t, tr, "m1") // and another one of ours has used the same Message-ID
+	if err := tr.Expect(t.Context(), track.Message{MessageID: "m1", From: "zoe@a.example", At: day, Recipients: []track.Recipient{{Address: "bob@b.example", State: track.Queued}}}); err != nil {
+		t.Fatal(err)
+	}
+	zoe := addr(t, "zoe@a.example")
+	if counted, err := tr.Record(t.Context(), track.Notification{MessageID: "n", Original: "m1", Recipient: bob, Signer: bob, To: zoe, Disposition: "processed", At: day}); !counted || err != nil {
+		t.Errorf("counted %v, %v", counted, err)
+	}
+	for from, want := range map[direct.Address]bool{ann(t): true, zoe: false} {
+		if applied, err := tr.Failed(t.Context(), "m1", from, bob, "x", day); applied != want || err != nil {
+			t.Errorf("the failure of %s's message applied: %v, %v", from, applied, err)
+		}
+	}
+	applied, err := tr.Failed(t.Context(), "unknown", ann(t), bob, "x", day)
+	if err := errors.Join(tr.Sent(t.Context(), "unknown", ann(t), bob, day), err); err != nil || !applied {
 		t.Errorf("an unknown message stops the queue: %v, applied %v", err, applied)
 	}
 }
@@ -539,7 +552,7 @@ func TestManyAtOnceLoseNothing(t *testing.T) {
 					t.Errorf("counted %v, %v", counted, err)
 				}
 			}
-			if err := tr.Sent(t.Context(), "m1", bob, day); err != nil {
+			if err := tr.Sent(t.Context(), "m1", ann(t), bob, day); err != nil {
 				t.Error(err)
 			}
 		})
@@ -578,13 +591,13 @@ func TestStatesAgreeWithTheModel(t *testing.T) {
 				if now == "queued" {
 					model[key] = "sent"
 				}
-				err = tr.Sent(t.Context(), id, rcpt, day)
+				err = tr.Sent(t.Context(), id, ann(rt), rcpt, day)
 			case "failed":
 				if now == "queued" || now == "sent" {
 					model[key] = "failed"
 				}
 				var applied bool
-				if applied, err = tr.Failed(t.Context(), id, rcpt, "", day); applied == (now == "processed" || now == "dispatched") {
+				if applied, err = tr.Failed(t.Context(), id, ann(rt), rcpt, "", day); applied == (now == "processed" || now == "dispatched") {
 					rt.Fatalf("a failure of what is %q applied: %v", now, applied)
 				}
 			case "note":
