@@ -195,7 +195,7 @@ func (a *Agent) checkEnvelope(env mail.Envelope, v smime.Verified) (direct.Addre
 		sender = from[0]
 	}
 	if err := checkSender(h, sender); errors.Is(err, replyFromForeign) {
-		return direct.Address{}, errors.New("From lies in another domain than MAIL FROM and Sender")
+		return direct.Address{}, errors.New("the From lies in another domain than MAIL FROM and Sender")
 	} else if err != nil {
 		return direct.Address{}, errors.New("MAIL FROM is neither From nor Sender of the signed message")
 	}
