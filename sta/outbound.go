@@ -58,7 +58,9 @@ func (a *Agent) Send(ctx context.Context, env mail.Envelope, message []byte, at 
 	}
 	if bounce != "" {
 		if err := a.box.Publish(ctx, env.From, bounce); err != nil {
-			return "", err
+			// What is queued is queued: a refusal now would have it sent twice. The
+			// story has the verdicts.
+			a.o.Log.Error("the report about refused recipients stays staged", "id", env.ID, "err", err)
 		}
 	}
 	return fmt.Sprintf("accepted as %s for %d of %d recipients", env.ID, len(env.To)-refused(verdicts), len(env.To)), nil
@@ -84,6 +86,9 @@ func (a *Agent) checkSubmission(keys Keys, env mail.Envelope, message []byte, at
 	h, _, err := mail.Split(message)
 	if err != nil {
 		return sub, malformed("the submission is no Internet message (RFC 5322): " + err.Error())
+	}
+	if err := mail.CheckStructure(message); err != nil { // AS 2.1-b
+		return sub, malformed("the submission is no valid MIME message: " + err.Error())
 	}
 	if reply := checkSender(h, env.From); reply != nil {
 		return sub, reply

@@ -169,6 +169,39 @@ func TestSubmissionsAreHeldAgainstTheirEnvelope(t *testing.T) {
 	}
 }
 
+func TestSubmissionsAreValidMIME(t *testing.T) {
+	spec.Covers(t, "AS-2.1-b")
+	w := newWorld(t, "as-1.2")
+	w.user(alice)
+	w.user(bob)
+	with := func(fields, body string) []byte {
+		return []byte("From: " + alice + "\r\nTo: " + bob + "\r\n" + fields + "\r\n" + body)
+	}
+	for name, message := range map[string][]byte{
+		"multipart without boundary": with("MIME-Version: 1.0\r\nContent-Type: multipart/mixed\r\n", "x\r\n"),
+		"multipart that never ends":  with("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n", "--b\r\n\r\nx\r\n"),
+		"unknown transfer encoding":  with("MIME-Version: 1.0\r\nContent-Transfer-Encoding: rot13\r\n", "x\r\n"),
+		"bad Base64":                 with("MIME-Version: 1.0\r\nContent-Transfer-Encoding: base64\r\n", "!!!!\r\n"),
+	} {
+		_, err := w.send(w.envelope(alice, bob), message)
+		var reply *mail.Reply
+		if !errors.As(err, &reply) || reply.Code != 554 || !strings.Contains(reply.Text, "MIME") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if len(w.sealed) != 0 {
+		t.Errorf("%d messages were sealed", len(w.sealed))
+	}
+	for name, message := range map[string][]byte{
+		"plain text without MIME fields": with("", "x\r\n"),
+		"a whole multipart":              with("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n", "--b\r\n\r\nx\r\n--b--\r\n"),
+	} {
+		if _, err := w.send(w.envelope(alice, bob), message); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestSenderMaySubmitForAnotherFrom(t *testing.T) {
 	w := newWorld(t, "as-1.2")
 	w.user(alice)
