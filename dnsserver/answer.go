@@ -94,7 +94,7 @@ func (s *solver) solveName() state {
 	case zones.Hit:
 		return solveAnswer
 	case zones.CName:
-		if s.q.qtype == dns.TypeCNAME || s.q.qtype == dns.TypeANY {
+		if s.wantsAlias() {
 			return solveAnswer
 		}
 		return solveAlias
@@ -105,6 +105,9 @@ func (s *solver) solveName() state {
 	}
 	return solveAuthority
 }
+
+// wantsAlias tells questions that an alias itself answers.
+func (s *solver) wantsAlias() bool { return s.q.qtype == dns.TypeCNAME || s.q.qtype == dns.TypeANY }
 
 func (s *solver) solveAnswer() state {
 	// RFC 2181 §9: the RRset that was asked for is there whole, or TC is set.
@@ -151,6 +154,9 @@ func (s *solver) solveRename() state {
 	if s.chain == 0 {
 		// What the question's labels look like is kept as in the question.
 		copy(s.msg[s.start+at+aliasTarget:], s.q.name[:len(prefix)])
+	}
+	if s.wantsAlias() {
+		return solved
 	}
 	return s.follow(next, at+aliasTarget)
 }

@@ -112,6 +112,8 @@ func TestAnswers(t *testing.T) {
 		{"moved.structure.example.", dns.TypeTXT, "NOERROR AA | an moved.structure.example/TXT"},
 		{"moved.structure.example.", dns.TypeA, "NOERROR AA | ns structure.example/SOA"},
 		{"moved.structure.example.", dns.TypeDNAME, "NOERROR AA | an moved.structure.example/DNAME"},
+		{"y.x.moved.structure.example.", dns.TypeCNAME, "NOERROR AA | an moved.structure.example/DNAME y.x.moved.structure.example/CNAME"},
+		{"y.x.moved.structure.example.", dns.TypeANY, "NOERROR AA | an moved.structure.example/DNAME y.x.moved.structure.example/CNAME"},
 		{"b.a.gone.structure.example.", dns.TypeA, "NOERROR AA | an gone.structure.example/DNAME b.a.gone.structure.example/CNAME"},
 		{strings.Repeat("a.", 110) + "gone.structure.example.", dns.TypeA, "NOERROR AA | an gone.structure.example/DNAME " + strings.Repeat("a.", 110) + "gone.structure.example/CNAME"},
 		{strings.Repeat("a.", 115) + "tight.upper.example.", dns.TypeA, "YXDOMAIN AA | an tight.upper.example/DNAME"},
