@@ -66,10 +66,21 @@ func interopDNS(t *testing.T, w *testnode.World) {
 	if len(fields) < 4 || fields[0] != "PKIX" && fields[0] != "1" || strings.Join(fields[3:], "") != want {
 		t.Errorf("dig: %s", out)
 	}
-	// Over UDP the certificate is announced, never sent.
+	// Over UDP the certificate is announced to a client that has not been here,
+	// and sent to one that shows the cookie it got.
 	out = run(t, nil, "dig", "@"+host, "-p", port, "+notcp", "+ignore", "CERT", "ALICE.A.direct.TEST")
 	if !strings.Contains(string(out), " tc") || !strings.Contains(string(out), "ALICE.A.direct.TEST.") {
 		t.Errorf("dig over UDP shows no TC or another case: %s", out)
+	}
+	if _, cookie, ok := strings.Cut(string(out), "; COOKIE: "); !ok {
+		t.Errorf("dig over UDP got no cookie: %s", out)
+	} else if cookie, _, ok = strings.Cut(cookie, " (good)"); !ok {
+		t.Errorf("dig does not like its cookie: %s", out)
+	} else {
+		out = run(t, nil, "dig", "@"+host, "-p", port, "+notcp", "+ignore", "+short", "+cookie="+cookie, "CERT", "alice.a.direct.test")
+		if fields := strings.Fields(string(out)); len(fields) < 4 || strings.Join(fields[3:], "") != want {
+			t.Errorf("dig over UDP with a cookie: %s", out)
+		}
 	}
 	out = run(t, nil, "kdig", "@"+host, "-p", port, "+tcp", "+short", "CERT", "alice.a.direct.test")
 	if strings.Join(strings.Fields(string(out))[3:], "") != want {
