@@ -19,6 +19,17 @@ const (
 	// 131,070 hexadecimal digits, plus line breaks and indents.
 	maxEntryOctets = 256 << 10
 
+	// maxGenerate bounds the records of one $GENERATE, maxGenerated and
+	// maxGeneratedOctets those of a whole text: a line of thirty octets must not
+	// fill the memory. A /16 of addresses, the largest use that is known, has
+	// 65,536.
+	maxGenerate        = 10_000
+	maxGenerated       = 65_536
+	maxGeneratedOctets = 16 << 20
+
+	// maxWidth bounds the digits of one number: a label has 63 octets.
+	maxWidth = 63
+
 	// maxTTL is the largest TTL (RFC 2181 §8: the top bit is zero).
 	maxTTL = 1<<31 - 1
 

@@ -56,7 +56,7 @@ func (e *MasterError) Error() string {
 func (e *MasterError) Unwrap() error { return e.Err }
 
 // ParseMaster reads zone text (RFC 1035 §5.1, with $TTL of RFC 2308 §4 and the
-// generic form of RFC 3597 §5) whose names are relative to origin. It takes all
+// generic form of RFC 3597 §5, and BIND's $GENERATE) whose names are relative to origin. It takes all
 // or nothing; the error is a *MasterError. file is for messages alone: nothing
 // is opened, $INCLUDE is refused.
 func ParseMaster(r io.Reader, origin direct.Domain, file string) (Parsed, error) {
@@ -92,13 +92,19 @@ type masterParser struct {
 	owner      string  // of the last record, absolute; empty before the first
 	defaultTTL *uint32 // $TTL
 	lastTTL    *uint32 // RFC 1035 §5.1: omitted, it is the last one stated
+	generated  int64   // records by $GENERATE
+	octets     int     // of them
 	out        Parsed
 }
 
 func (p *masterParser) entry(e entry) error {
 	if !e.inside && strings.HasPrefix(e.tokens[0], "$") {
-		return p.directive(e.tokens)
+		return p.directive(e)
 	}
+	return p.record(e)
+}
+
+func (p *masterParser) record(e entry) error {
 	h, rest, err := p.header(e)
 	if err != nil {
 		return err
@@ -127,7 +133,8 @@ func (p *masterParser) entry(e entry) error {
 	return nil
 }
 
-func (p *masterParser) directive(tokens []string) error {
+func (p *masterParser) directive(e entry) error {
+	tokens := e.tokens
 	name := strings.ToUpper(tokens[0])
 	switch name {
 	case "$ORIGIN", "$TTL":
@@ -150,7 +157,7 @@ func (p *masterParser) directive(tokens []string) error {
 	case "$INCLUDE":
 		return errors.New("$INCLUDE is refused: an import reads one text and opens no other file; put the included text in its place")
 	case "$GENERATE":
-		return errors.New("$GENERATE is refused: it is no part of RFC 1035; write the records out (named-compilezone does)")
+		return p.generate(e)
 	}
 	return fmt.Errorf("unknown directive %.20q", tokens[0])
 }
