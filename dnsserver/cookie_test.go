@@ -259,6 +259,7 @@ func TestCookiesInAnswers(t *testing.T) {
 
 // TestAQueryForACookieAlone has no question (RFC 7873 §5.4).
 func TestAQueryForACookieAlone(t *testing.T) {
+	set := newSet(t)
 	tr, cookie := visitor(t)
 	stale := tr
 	stale.At = noon.Add(2 * time.Hour)
@@ -281,7 +282,7 @@ func TestAQueryForACookieAlone(t *testing.T) {
 		if c.cookie != "" {
 			q.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_COOKIE{Code: 10, Cookie: c.cookie}}
 		}
-		m := reply(t, newSet(t), pack(t, q), c.tr)
+		m := reply(t, set, pack(t, q), c.tr)
 		if m.Rcode != c.rcode || len(m.Question)+len(m.Answer)+len(m.Ns) != 0 || (len(cookieIn(m)) == 48) != c.back {
 			t.Errorf("%s: %s, cookie %q", c.what, show(m), cookieIn(m))
 		}

@@ -25,6 +25,7 @@ func TestRFC8906Probes(t *testing.T) {
 	plain, edns := want{soa: true}, want{soa: true, opt: true}
 	badVersion := want{rcode: dns.RcodeBadVers, opt: true}
 	option := func(code uint16) dns.EDNS0 { return &dns.EDNS0_LOCAL{Code: code, Data: nil} }
+	set := newSet(t)
 	for _, c := range []struct {
 		section, what string
 		tcp           bool
@@ -75,7 +76,7 @@ func TestRFC8906Probes(t *testing.T) {
 		}
 		tr := stranger()
 		tr.TCP = c.tcp
-		r := reply(t, newSet(t), q, tr)
+		r := reply(t, set, q, tr)
 		got := want{rcode: r.Rcode, soa: len(r.Answer) == 1 && r.Authoritative, tc: r.Truncated}
 		cookies := 0
 		if o := r.IsEdns0(); o != nil {

@@ -27,6 +27,10 @@ func (c *Cookies) Check(data []byte, peer netip.Addr, at time.Time) (state strin
 	return cookieNames[s], cookie[:]
 }
 
+// ShrinkRates gives the limiter a table of so many sets, a power of two, which is
+// sooner full.
+func (s *Server) ShrinkRates(sets int) { s.rates.sets = make([]rateSet, sets) }
+
 // Desk is a reader of a Server without a socket.
 type Desk struct {
 	s *Server

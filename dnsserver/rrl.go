@@ -43,9 +43,9 @@ const (
 type limiter struct {
 	epoch   time.Time
 	seed    maphash.Seed
-	sets    []rateSet
-	answer  int64 // microseconds of one address's share that an answer takes
-	absence int64 // the same for an answer that a name does not exist
+	sets    []rateSet // a power of two
+	answer  int64     // microseconds of one address's share that an answer takes
+	absence int64     // the same for an answer that a name does not exist
 }
 
 type rateSet [rateWays]atomic.Uint64
@@ -114,7 +114,7 @@ func (l *limiter) hash(peer netip.Addr, family, row int) uint64 {
 // take earns back what time has brought and takes cost, unless there is not so
 // much left.
 func (l *limiter) take(hash uint64, now, cost int64) bool {
-	set := &l.sets[hash%rateSets]
+	set := &l.sets[hash&uint64(len(l.sets)-1)]
 	tag := hash &^ rateMask
 	slot, old, debt := set.find(tag, now)
 	if debt+cost > rateSaved.Microseconds() {

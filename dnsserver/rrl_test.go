@@ -159,13 +159,14 @@ func TestWhoIsNotLimited(t *testing.T) {
 // not wash away what a busy address owes.
 func TestAFloodOfAddressesLeavesTheBusyOnesLimited(t *testing.T) {
 	soa := ask(t, "direct.example.org.", dns.TypeSOA, 1232)
-	_, d := desk(t, dnsserver.Limits{})
+	s, d := desk(t, dnsserver.Limits{})
+	s.ShrinkRates(256)
 	at := time.Now()
 	whole(t, d, udpFrom("192.0.2.1"), soa, 200, at)
-	peer := &net.UDPAddr{IP: make(net.IP, 4)}
+	peer := &net.UDPAddr{IP: make(net.IP, 16)}
 	buf := make([]byte, 0, 4096)
-	for i := range 400_000 { // each leaves four entries, more than the table has
-		peer.IP[0], peer.IP[1], peer.IP[2], peer.IP[3] = 10, byte(i>>16), byte(i>>8), byte(i)
+	for i := range 5000 { // each a /48 of its own: four entries, together ten times what the table has
+		peer.IP[0], peer.IP[3], peer.IP[4], peer.IP[5] = 0x20, byte(i>>16), byte(i>>8), byte(i)
 		d.Answer(buf, soa, peer, at)
 	}
 	if got := whole(t, d, udpFrom("192.0.2.1"), soa, 200, at); got != 0 {
