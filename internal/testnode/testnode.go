@@ -32,7 +32,8 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", dir+"/", "directnode/cmd/directd", "directnode/cmd/directctl")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "directnode/cmd/directd", "directnode/cmd/directctl")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as `make` builds them, so that they are there already
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
