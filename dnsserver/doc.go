@@ -18,7 +18,7 @@
 // docs/AMPLIFICATION.md has the figures; Server.Stats counts.
 //
 // Sources: RFC 1034 §4.3.2, RFC 1035 §4 and §7.3, RFC 2181 §5 and §9,
-// RFC 2308 §2-§3, RFC 4592 §3.3, RFC 6604 §3, RFC 6891 §6-§7, RFC 7766 §6-§8,
+// RFC 2308 §2-§3, RFC 4592 §3.3, RFC 6604 §3, RFC 6672 §3, RFC 6891 §6-§7, RFC 7766 §6-§8,
 // RFC 7828 §3, RFC 7858 §3, RFC 7873 §4-§5, RFC 8482 §4, RFC 8906 §3 and §8,
 // RFC 9018 §4-§5, RFC 9471 §3; AS 5.4 (use of TCP).
 package dnsserver

@@ -379,7 +379,7 @@ func TestAnUnprovenAddressGetsNoMoreThanItSent(t *testing.T) {
 // TestEveryPointerLeadsBack: some resolvers do not follow others.
 func TestEveryPointerLeadsBack(t *testing.T) {
 	set := newSet(t)
-	for _, name := range []string{"direct.example.org.", "alias2.structure.example.", "sub.structure.example.", "mx.upper.example.", "ca.upper.example.", "void.structure.example."} {
+	for _, name := range []string{"direct.example.org.", "alias2.structure.example.", "sub.structure.example.", "mx.upper.example.", "ca.upper.example.", "void.structure.example.", "x.moved.structure.example.", "q.gone.structure.example.", "x.spiral.upper.example.", "a.r1.upper.example."} {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeNS, dns.TypeMX, dns.TypeTXT} {
 			b := dnsserver.Handle(set, ask(t, name, qtype, 1232), overTCP)
 			for at := questionEnd(b); at < len(b); {
@@ -541,5 +541,46 @@ func BenchmarkHandleInALargeZone(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		resp.Append(buf, set, queries[i%len(queries)], overUDP)
+	}
+}
+
+func TestAnswersAreMadeWithoutAllocating(t *testing.T) {
+	set := newSet(t)
+	var r dnsserver.Responder
+	buf := make([]byte, 0, 65535)
+	for name, qtype := range map[string]uint16{
+		"bob.direct.example.org.": dns.TypeCERT, "nobody.direct.example.org.": dns.TypeCERT, "direct.example.org.": dns.TypeMX, "robert.direct.example.org.": dns.TypeCERT,
+		"alias2.structure.example.": dns.TypeA, "a.moved.structure.example.": dns.TypeTXT, "x.spiral.upper.example.": dns.TypeA, "x.sub.structure.example.": dns.TypeA, "elsewhere.example.": dns.TypeA,
+	} {
+		q := ask(t, name, qtype, 1232)
+		for _, tr := range []dnsserver.Transport{overUDP, overTCP} {
+			if n := testing.AllocsPerRun(50, func() { r.Append(buf, set, q, tr) }); n != 0 {
+				t.Errorf("%s %s, TCP %v: %v allocations", name, dns.Type(qtype), tr.TCP, n)
+			}
+		}
+	}
+}
+
+// TestBelowADNAMETheQuestionsLettersStay: the CNAME is made for this question.
+func TestBelowADNAMETheQuestionsLettersStay(t *testing.T) {
+	m := reply(t, newSet(t), ask(t, "HoSt.A.MoVeD.structure.example.", dns.TypeA, 0), overTCP)
+	if len(m.Answer) != 2 {
+		t.Fatalf("%s", show(m))
+	}
+	d, c := m.Answer[0].(*dns.DNAME), m.Answer[1].(*dns.CNAME)
+	if c.Target != "HoSt.A.wild.structure.example." || c.Hdr.Ttl != d.Hdr.Ttl || c.Hdr.Name != "HoSt.A.MoVeD.structure.example." {
+		t.Errorf("%v\n%v", d, c)
+	}
+}
+
+// TestADNAMEIsWholeOrTruncated: where the CNAME does not fit, nothing is there.
+func TestADNAMEIsWholeOrTruncated(t *testing.T) {
+	set := newSet(t)
+	for _, tr := range []dnsserver.Transport{overUDP, overTCP} {
+		name := strings.Repeat("a.", 110) + "gone.structure.example."
+		m := reply(t, set, ask(t, name, dns.TypeA, 0), tr)
+		if m.Truncated == tr.TCP || len(m.Answer) != 2 && tr.TCP {
+			t.Errorf("TCP %v: %s", tr.TCP, show(m))
+		}
 	}
 }

@@ -5,14 +5,17 @@
 // next one and shares every zone whose data did not change; nothing in a Set is
 // ever written again, so any number of queries may read it without a lock.
 // Find picks the zone that answers for a name, Zone.Lookup gives the named
-// result (Hit, NoData, NXDomain, Referral, CName) and the RRsets, already in
-// wire form. Whatever could be worked out beforehand was: there is a node for
-// every name (empty non-terminals too), each node knows its parent, the
-// delegation above it and the wildcard below it, each RRset knows the addresses
+// result (Hit, NoData, NXDomain, Referral, CName, DName) and the RRsets, already
+// in wire form. Whatever could be worked out beforehand was: there is a node
+// for every name (empty non-terminals too), each node knows the delegation and
+// the DNAME above it and the wildcard below it, each RRset knows the addresses
 // of the hosts that it names.
 //
 // ParseMaster and WriteMaster move zone text in and out. github.com/miekg/dns
 // is the codec of RDATA (docs/adr/0025); this package owns everything around it.
+//
+// Check tells an administrator what is allowed and yet keeps mail or
+// certificates from those who ask for them.
 //
 // What is wrong is refused when the generation is built, by name, so that a
 // query never meets it: records outside their zone, a CNAME beside other data,
@@ -21,5 +24,5 @@
 // Sources: AS 5.1-5.3 (names and CERT records); RFC 1034 §4.3.2 and §3.6.2,
 // RFC 1035 §3.1 and §5.1, RFC 2181 §5, §6.1, §8 and §10.1, RFC 2308 §3,
 // RFC 3597 §5, RFC 4034 §6.1 and App. B, RFC 4398 §2, RFC 4592 §2-§4,
-// RFC 8020 §2.
+// RFC 6672 §2-§3, RFC 8020 §2.
 package zones

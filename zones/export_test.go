@@ -11,3 +11,11 @@ func BuildData(rev int64, all ...*store.DomainData) (*Set, error) {
 func (s *Set) UpdateData(rev int64, all ...*store.DomainData) (*Set, error) {
 	return build(s, rev, all)
 }
+
+// CheckNames lists the rows of the table of checks.
+func CheckNames() (names []string) {
+	for _, row := range checks {
+		names = append(names, row.name)
+	}
+	return names
+}
