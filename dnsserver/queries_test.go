@@ -1,8 +1,10 @@
 package dnsserver_test
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -12,13 +14,15 @@ import (
 )
 
 // differentialZones are the zones that every server loads: those of the other
-// tests whose text all servers read, and one that is generated.
-func differentialZones(t testing.TB) map[string]string {
+// tests whose text all servers read, one that has every shape many times over,
+// and one that the seed makes.
+func differentialZones(t testing.TB, seed uint64) map[string]string {
 	return map[string]string{
 		"structure.example":   exampleText(t, "structure"),
 		"upper.example":       serial7 + "lower NS ns.lower\nns.lower A 192.0.2.7\nlower DS 4711 8 2 " + strings.Repeat("0b", 32) + "\n" + long,
 		"lower.upper.example": serial7 + "www A 192.0.2.8\nover CNAME mail.structure.example.\ndeep.er.name TXT x\n",
 		"diff.example":        generatedZone(),
+		"random.example":      randomZone(seed),
 	}
 }
 
@@ -39,6 +43,74 @@ func generatedZone() string {
 	unusualTypes(&b)
 	certificateNames(&b, r)
 	return b.String()
+}
+
+// randomZone has names of few labels at every depth, so that wildcards, empty
+// non-terminals, cuts, aliases and DNAMEs come to lie in every way beside and above
+// one another. What no server loads is left out.
+func randomZone(seed uint64) string {
+	r := rand.New(rand.NewPCG(seed, 30))
+	labels := []string{"a", "b", "c", "d", "*"}
+	name := func() string {
+		parts := make([]string, 1+r.IntN(4))
+		for i := range parts {
+			parts[i] = labels[r.IntN(len(labels))]
+		}
+		return strings.Join(parts, ".")
+	}
+	var b strings.Builder
+	b.WriteString(serial7)
+	names := make(map[string]bool)
+	for range 120 {
+		names[name()] = true
+	}
+	sorted := slices.SortedFunc(maps.Keys(names), func(a, b string) int {
+		return cmp.Or(cmp.Compare(strings.Count(a, "."), strings.Count(b, ".")), strings.Compare(a, b))
+	})
+	ends := make(map[string]bool) // cuts and DNAMEs: nothing but glue lies below
+	for _, n := range sorted {
+		if !belowOne(ends, n) {
+			ends[n] = randomRecords(r, &b, n, name)
+		}
+	}
+	return b.String()
+}
+
+func belowOne(ends map[string]bool, name string) bool {
+	for _, rest, ok := strings.Cut(name, "."); ok; _, rest, ok = strings.Cut(rest, ".") {
+		if ends[rest] {
+			return true
+		}
+	}
+	return false
+}
+
+// randomRecords writes what a name owns, and tells whether nothing may lie below.
+func randomRecords(r *rand.Rand, b *strings.Builder, n string, name func() string) (end bool) {
+	kind := r.IntN(12)
+	if strings.HasPrefix(n, "*") {
+		kind = 3 + r.IntN(9)
+	}
+	switch kind {
+	case 0:
+		fmt.Fprintf(b, "%s DNAME %s\n", n, name())
+		return true
+	case 1, 2:
+		fmt.Fprintf(b, "%s NS ns.%s\n%s NS ns.elsewhere.example.\nns.%s A 192.0.2.1\n", n, n, n, n)
+		if kind == 1 {
+			fmt.Fprintf(b, "%s DS 1 8 2 %064x\n", n, r.Uint64())
+		}
+		return true
+	case 3, 4:
+		fmt.Fprintf(b, "%s CNAME %s\n", n, name())
+		return false
+	}
+	for i, record := range []string{"A 192.0.2.2", "TXT \"" + n + "\"", "MX 10 " + name(), "TYPE65280 \\# 1 00", "SRV 0 0 389 " + name()} {
+		if i == kind%5 || r.IntN(3) == 0 {
+			fmt.Fprintf(b, "%s %s\n", n, record)
+		}
+	}
+	return false
 }
 
 func plainNames(b *strings.Builder) {
@@ -175,9 +247,14 @@ var questionTypes = []uint16{
 func generateQueries(t testing.TB, texts map[string]string, total int, seed uint64) []differentialQuery {
 	r := rand.New(rand.NewPCG(seed, 20))
 	names := ownersOf(t, texts)
+	random := ownersOf(t, map[string]string{"random.example": texts["random.example"]})
 	out := make([]differentialQuery, total)
 	for i := range out {
-		out[i] = generateQuery(r, names, uint16(i))
+		from := names
+		if i%3 == 0 {
+			from = random
+		}
+		out[i] = generateQuery(r, from, uint16(i))
 	}
 	return out
 }
@@ -238,7 +315,7 @@ func generateQuery(r *rand.Rand, names []string, id uint16) differentialQuery {
 func mutateName(r *rand.Rand, name string) string {
 	labels := dns.SplitDomainName(name)
 	word := func() string {
-		return []string{"x", "*", "www", "a", "host", "ns", "_ldap", "\\000", "own", strings.Repeat("q", 63)}[r.IntN(10)]
+		return []string{"x", "*", "www", "a", "host", "ns", "_ldap", "\\000", "own", strings.Repeat("q", 63), "b", "c", "d"}[r.IntN(13)]
 	}
 	switch r.IntN(12) {
 	case 0, 1:
