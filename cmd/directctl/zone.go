@@ -37,7 +37,25 @@ func (t *tool) zone() *cobra.Command {
 		},
 	}
 	export.Flags().StringVar(&format, "format", "bind", "bind, rfc3597 (for servers that do not know CERT) or nsupdate")
-	return group("zone", "zone text in and out", imp, export)
+	check := &cobra.Command{
+		Use: "check NAME", Short: "look for what keeps mail or certificates from those who ask", Args: cobra.ExactArgs(1),
+		Long: "check looks at a domain's zone as the DNS shows it, asks nobody, and says what is\nwrong (exit code 1) or odd (3) and what to do.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := do(t, cmd.Context(), "zone.check", admin.DomainRequest{Domain: args[0]}, showFindings)
+			if err != nil {
+				return err
+			}
+			return withCode(c.Code)
+		},
+	}
+	return group("zone", "zone text in and out", imp, export, check)
+}
+
+func showFindings(w io.Writer, c admin.ZoneCheck) {
+	for _, f := range c.Findings {
+		fmt.Fprintf(w, "%s\t%s\t%s (%s)\n\twhat to do\t%s\n", f.Level, f.Name, f.What, f.Citation, f.Do)
+	}
+	fmt.Fprintf(w, "%d findings\n", len(c.Findings))
 }
 
 // plain prints exported text as it is.

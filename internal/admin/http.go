@@ -30,6 +30,7 @@ func (s *Service) Handler() http.Handler {
 	order(s, mux, "anchor.remove", s.RemoveAnchor)
 	order(s, mux, "zone.import", s.ImportZone)
 	order(s, mux, "zone.export", s.ExportZone)
+	order(s, mux, "zone.check", s.CheckZone)
 	order(s, mux, "ldif.import", s.ImportLDIF)
 	order(s, mux, "ldif.export", s.ExportLDIF)
 	order(s, mux, "message.list", s.ListMessages)

@@ -57,6 +57,7 @@ func TestEveryOrderOverTheSocket(t *testing.T) {
 			{admin.ImportRequest{Files: []admin.File{file("z", []byte(zoneText))}}, "DN-DOMAIN-001", 2}, {admin.ImportRequest{Origin: "a.direct.test"}, "DN-ZONE-001", 2},
 			{admin.ImportRequest{Origin: "a.direct.test", Files: []admin.File{file("z", []byte("@ IN MX ten x\n"))}}, "DN-ZONE-002", 1},
 		}},
+		{"zone.check", admin.DomainRequest{Domain: "a.direct.test"}, `"code":`, []bad{{admin.DomainRequest{Domain: "x.test"}, "DN-DOMAIN-003", 1}}},
 		{"zone.export", admin.ExportRequest{Domain: "a.direct.test"}, "SOA", []bad{{admin.ExportRequest{Domain: "a.direct.test", Format: "x"}, "DN-ZONE-003", 2}, {admin.ExportRequest{Domain: "x.test"}, "DN-DOMAIN-003", 1}}},
 		{"ldif.import", admin.ImportRequest{Files: []admin.File{file("l", []byte("version: 1\n\n"+ldifOf("alice@a.direct.test", p.alice.DER)+ldifOf("eve@x.test", p.foreign.DER)))}}, `"refused":1`, []bad{{admin.ImportRequest{}, "DN-LDIF-001", 2}}},
 		{"ldif.export", admin.ExportRequest{Domain: "a.direct.test"}, "mail: alice@a.direct.test", []bad{{admin.ExportRequest{Domain: "x.test"}, "DN-DOMAIN-003", 1}}},

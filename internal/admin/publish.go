@@ -154,6 +154,26 @@ func (s *Service) ExportZone(_ context.Context, req ExportRequest) (Text, error)
 	return Text{b.String()}, nil
 }
 
+// CheckZone looks at a zone as the DNS shows it and says what keeps mail or
+// certificates from those who ask. It asks nobody.
+func (s *Service) CheckZone(_ context.Context, req DomainRequest) (ZoneCheck, error) {
+	v, data, err := s.domainData(req.Domain)
+	if err != nil {
+		return ZoneCheck{}, err
+	}
+	c := ZoneCheck{Findings: []Finding{}}
+	for _, f := range zones.Check(v, data.Domain) {
+		c.Findings = append(c.Findings, Finding{string(f.Level), f.Name, f.Citation, f.What, f.Do})
+		switch {
+		case f.Level == zones.LevelError:
+			c.Code = CodeFailed
+		case c.Code == CodeOK:
+			c.Code = CodeWarnings
+		}
+	}
+	return c, nil
+}
+
 // ExportLDIF gives the published entries of a domain.
 func (s *Service) ExportLDIF(_ context.Context, req ExportRequest) (Text, error) {
 	v, data, err := s.domainData(req.Domain)

@@ -183,6 +183,21 @@ type Check struct {
 	Code     int      `json:"code"`
 }
 
+// Finding is one thing about a zone that its administrator should know.
+type Finding struct {
+	Level    string `json:"level"` // error, warning
+	Name     string `json:"name"`  // of the check
+	Citation string `json:"citation"`
+	What     string `json:"what"`
+	Do       string `json:"do"`
+}
+
+// ZoneCheck is what a look at a zone found.
+type ZoneCheck struct {
+	Findings []Finding `json:"findings"`
+	Code     int       `json:"code"`
+}
+
 // Status says who answers.
 type Status struct {
 	Hostname   string    `json:"hostname"`
