@@ -82,6 +82,13 @@ type ReportCert struct {
 	NotAfter time.Time `json:"not_after"`
 }
 
+// Judge evaluates what was found for encryption to the address and reports it.
+// anchorsKnown is false where nobody named trust anchors.
+func Judge(res Result, anchors []*x509.Certificate, anchorsKnown bool, p trust.Policy, at time.Time) Report {
+	j := trust.Evaluate(trust.Question{Address: res.Address, Purpose: trust.Encrypt, Candidates: res.Certificates(), Anchors: anchors, At: at, Policy: p})
+	return NewReport(res, j, anchorsKnown)
+}
+
 // NewReport joins what was found with what was decided about it. The judgement's question must have had res.Certificates() as its
 // candidates. anchorsKnown is false where nobody named trust anchors, which the text then says.
 func NewReport(res Result, j trust.Judgement, anchorsKnown bool) Report {

@@ -246,13 +246,14 @@ func checkRecipients(h mail.Header, rcpts []direct.Address) error {
 	return nil
 }
 
-// accept judges the signers for every recipient by itself: each domain has its
-// own anchors (AS 4.2.3).
+// accept judges the signers for every recipient by its domain's own anchors
+// (AS 4.2.3).
 func (a *Agent) accept(keys Keys, id string, boxes []box, sender direct.Address, v smime.Verified, at time.Time) ([]Accepted, []Outcome) {
 	var accepted []Accepted
 	var outcomes []Outcome
+	j := jury{a, keys, sender, v, at, make(map[juryKey]Verdict)}
 	for _, b := range boxes {
-		verdict, notice := a.judgeFor(keys, b, sender, v, at)
+		verdict, notice := j.judgeFor(b)
 		a.audit(id, verdict, "verify for "+b.recipient.String())
 		if verdict.Refusal != nil {
 			outcomes = append(outcomes, Outcome{b.recipient, "refused", reason(verdict.Refusal)})
@@ -267,33 +268,55 @@ func (a *Agent) accept(keys Keys, id string, boxes []box, sender direct.Address,
 // judgeFor gives the verdict of one recipient. notice tells that the signer is
 // trusted by the anchors for outbound mail alone: somebody whom we only send to
 // may tell us what became of it, and nothing else (AS 3.0, AS 4.2.1).
-func (a *Agent) judgeFor(keys Keys, b box, sender direct.Address, v smime.Verified, at time.Time) (verdict Verdict, notice bool) {
+func (j *jury) judgeFor(b box) (verdict Verdict, notice bool) {
 	switch {
 	case !b.known:
-		return Verdict{Address: sender, Refusal: &trust.Refusal{Check: "recipient", Citation: "AS 1.4", Kind: trust.NotFound, Detail: "the recipient has no key here"}}, false
+		return Verdict{Address: j.sender, Refusal: &trust.Refusal{Check: "recipient", Citation: "AS 1.4", Kind: trust.NotFound, Detail: "the recipient has no key here"}}, false
 	case !b.opens:
-		return Verdict{Address: sender, Refusal: &trust.Refusal{Check: "recipient", Citation: "AS 2.4", Kind: trust.Invalid, Detail: "the message is not encrypted to this recipient"}}, false
+		return Verdict{Address: j.sender, Refusal: &trust.Refusal{Check: "recipient", Citation: "AS 2.4", Kind: trust.Invalid, Detail: "the message is not encrypted to this recipient"}}, false
 	}
-	verdict = a.judgeSigners(sender, v, keys.Anchors(b.recipient.Domain(), In), at)
-	if verdict.Refusal == nil || !report.IsReport(v.Header()) {
+	verdict = j.of(b.recipient.Domain(), In)
+	if verdict.Refusal == nil || !report.IsReport(j.message.Header()) {
 		return verdict, false
 	}
-	if out := a.judgeSigners(sender, v, keys.Anchors(b.recipient.Domain(), Out), at); out.Refusal == nil {
+	if out := j.of(b.recipient.Domain(), Out); out.Refusal == nil {
 		return out, true
 	}
 	return verdict, false
 }
 
-// judgeSigners evaluates every certificate whose signature verified. Any good
-// one that is bound to the sender wins, wherever it stands.
-func (a *Agent) judgeSigners(sender direct.Address, v smime.Verified, anchors []*x509.Certificate, at time.Time) Verdict {
-	q := trust.Question{Address: sender, Purpose: trust.Verify, Anchors: anchors, At: at, Policy: a.o.Policy}
-	for _, s := range v.Signers() {
+// jury judges the signers of one message once for each domain and way: all
+// recipients of a domain have the same anchors.
+type jury struct {
+	agent   *Agent
+	keys    Keys
+	sender  direct.Address
+	message smime.Verified
+	at      time.Time
+	reached map[juryKey]Verdict
+}
+
+type juryKey struct {
+	domain direct.Domain
+	way    Way
+}
+
+// of evaluates every certificate whose signature verified. Any good one that is
+// bound to the sender wins, wherever it stands.
+func (j *jury) of(d direct.Domain, way Way) Verdict {
+	key := juryKey{d, way}
+	if v, ok := j.reached[key]; ok {
+		return v
+	}
+	q := trust.Question{Address: j.sender, Purpose: trust.Verify, Anchors: j.keys.Anchors(d, way), At: j.at, Policy: j.agent.o.Policy}
+	for _, s := range j.message.Signers() {
 		q.Candidates = append(q.Candidates, s.Certificate.Raw)
 		q.Intermediates = append(q.Intermediates, s.Embedded...)
 	}
-	j := trust.Evaluate(q)
-	return Verdict{Address: sender, Source: "signature", Trusted: j.Trusted(), Refusal: j.Refusal()}
+	judgement := trust.Evaluate(q)
+	v := Verdict{Address: j.sender, Source: "signature", Trusted: judgement.Trusted(), Refusal: judgement.Refusal()}
+	j.reached[key] = v
+	return v
 }
 
 // refuseWhole records why a message came to nobody.

@@ -91,8 +91,7 @@ func (t *tool) runDiscovery(ctx context.Context, a direct.Address, d discovery) 
 	if err != nil {
 		return &admin.Error{ID: "DN-DISCOVER-005", Code: admin.CodeUsage, What: "nothing was asked", Why: err.Error(), Do: "give an address that has a domain name (AS 5.1)"}
 	}
-	j := trust.Evaluate(trust.Question{Address: a, Purpose: trust.Encrypt, Candidates: res.Certificates(), Anchors: anchors, At: time.Now(), Policy: policy})
-	return t.report(resolver.NewReport(res, j, len(anchors) > 0), d, res.Certificates())
+	return t.report(resolver.Judge(res, anchors, len(anchors) > 0, policy, time.Now()), d, res.Certificates())
 }
 
 // asksDaemon tells whether the daemon's resolver and anchors are wanted: where

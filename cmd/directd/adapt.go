@@ -304,8 +304,6 @@ func discover(r *resolver.Resolver, keys func() sta.Keys, policy trust.Policy) a
 		if err != nil {
 			return resolver.Report{}, err
 		}
-		anchors := keys().Anchors(as, sta.Out)
-		j := trust.Evaluate(trust.Question{Address: a, Purpose: trust.Encrypt, Candidates: res.Certificates(), Anchors: anchors, At: time.Now(), Policy: policy})
-		return resolver.NewReport(res, j, !as.IsZero()), nil
+		return resolver.Judge(res, keys().Anchors(as, sta.Out), !as.IsZero(), policy, time.Now()), nil
 	}
 }
