@@ -29,7 +29,7 @@ check: ## formatting, vet, staticcheck, import law, generated files current
 interop: all ## dig, kdig, ldapsearch, openssl and swaks against the nodes; fails where one is absent
 	DIRECTNODE_PEERS=required $(GO) test -count=1 -run '^TestInterop' -timeout=10m ./...
 
-fuzz: ## every fuzz target for FUZZTIME
+fuzz: ## every fuzz target for FUZZTIME (a duration, or executions: 20000x)
 	FUZZTIME=$(FUZZTIME) tools/fuzz
 
 crash: all ## kill -9 of either node at random moments while messages flow
