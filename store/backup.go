@@ -24,8 +24,9 @@ import (
 //	end:     'T' | number of entries (8) | SHA-256 of all octets before it (32)
 //
 // The header is an entry's value in JSON with a length (4) before it. Entries
-// are those of schema.go but for the generation, sorted by key. Private keys
-// are in it as in the store, sealed: the master key is not.
+// are those of schema.go but for the generation: domain by domain, then keys
+// and transfers, each sorted by key. Private keys
+// and TSIG secrets are in it as in the store, sealed: the master key is not.
 const (
 	backupMagic   = "directnode backup\n"
 	backupVersion = 1
@@ -62,6 +63,10 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+	}
+	peers := v.peers.entries()
+	for _, key := range slices.Sorted(maps.Keys(peers)) {
+		out.entry(key, peers[key])
 	}
 	if err := out.end(); err != nil {
 		return fmt.Errorf("backup: %w", err)

@@ -100,6 +100,7 @@ func (c *audit) view(v *View) error {
 			}
 		}
 	}
+	c.peers(v)
 	return nil
 }
 
@@ -136,5 +137,27 @@ func (c *audit) key(v *View, k Key) {
 	}
 	if _, err := v.Unseal(c.seal, k); err != nil {
 		c.report(Problem{keyKey(k.Owner.Domain(), k.ident()), err.Error()})
+	}
+}
+
+// peers checks TSIG keys, and what domains say about other servers.
+func (c *audit) peers(v *View) {
+	for _, k := range v.peers.keys {
+		if c.seal == nil {
+			break
+		}
+		secret, err := v.TSIGSecret(c.seal, k)
+		fault := keyFault(k, len(secret))
+		switch {
+		case err != nil:
+			c.report(Problem{tsigKey(k.Name), err.Error()})
+		case fault != "":
+			c.report(Problem{tsigKey(k.Name), fault})
+		}
+	}
+	for d, t := range v.peers.transfers {
+		if fault := v.peers.fault(t); fault != "" {
+			c.report(Problem{transferKey(d), fault})
+		}
 	}
 }

@@ -25,6 +25,8 @@ var (
 	ErrLimit = errors.New("is beyond the limit")
 	// ErrKeyMismatch: a private key that is not that of the certificate.
 	ErrKeyMismatch = errors.New("does not match the certificate")
+	// ErrInUse: something else refers to it.
+	ErrInUse = errors.New("is in use")
 	// ErrNoMasterKey: private keys cannot be handled without a master key.
 	ErrNoMasterKey = errors.New("needs the master key, and none was given")
 	// ErrWrongMasterKey: the master key is not the one that sealed the keys.

@@ -30,6 +30,16 @@ const (
 	maxRecordData = 256 << 10
 	// maxTTL is RFC 2181 §8.
 	maxTTL = 1<<31 - 1
+	// maxTSIGKeys of a node, and maxTransferPeers of each kind of a domain: a
+	// key and a few servers for each owner who has secondaries of his own.
+	maxTSIGKeys      = 10_000
+	maxTransferPeers = 64
+	// maxKeyName: a domain name has 255 octets, and the store's keys less.
+	maxKeyName = 200
+	// minTSIGSecret and maxTSIGSecret: RFC 8945 §8 wants as many octets as the
+	// hash has, and 16 are what cannot be guessed; other servers read 512.
+	minTSIGSecret = 16
+	maxTSIGSecret = 512
 	// maxProblems that Check lists before it stops.
 	maxProblems = 1000
 )

@@ -106,12 +106,13 @@ func checkSchema(object string, value []byte) error {
 type loader struct {
 	report  func(Problem)
 	domains map[direct.Domain]*DomainData
+	peers   *peering
 }
 
 // assemble builds a view from entries. Every entry that is malformed or
 // belongs to nothing is reported and left out.
 func assemble(entries []kv.KV, generation int64, report func(Problem)) *View {
-	l := &loader{report, map[direct.Domain]*DomainData{}}
+	l := &loader{report, map[direct.Domain]*DomainData{}, newPeering()}
 	for _, e := range entries { // domains first: the others belong to them
 		if strings.HasPrefix(e.Key, prefixDomain) {
 			l.take(e)
@@ -126,12 +127,13 @@ func assemble(entries []kv.KV, generation int64, report func(Problem)) *View {
 		dd.generation = generation
 		l.finish(dd)
 	}
-	return newView(generation, l.domains)
+	slices.SortFunc(l.peers.keys, compareKeys)
+	return newView(generation, l.domains, l.peers)
 }
 
-func newView(generation int64, data map[direct.Domain]*DomainData) *View {
+func newView(generation int64, data map[direct.Domain]*DomainData, peers *peering) *View {
 	domains := slices.SortedFunc(maps.Keys(data), func(a, b direct.Domain) int { return cmp.Compare(a.String(), b.String()) })
-	return &View{Rev: generation, domains: domains, data: data}
+	return &View{Rev: generation, domains: domains, data: data, peers: peers}
 }
 
 // take files one entry.
@@ -153,6 +155,14 @@ func (l *loader) take(e kv.KV) {
 	case prefixAnchor:
 		d, a, derr := decodeAnchor(e)
 		err = l.into(d, derr, func(dd *DomainData) { dd.Anchors = append(dd.Anchors, a) })
+	case prefixTSIG:
+		k, derr := decodeTSIG(e)
+		if err = derr; err == nil {
+			l.peers.keys = append(l.peers.keys, k)
+		}
+	case prefixTransfer:
+		d, t, derr := decodeTransfer(e)
+		err = l.into(d, derr, func(*DomainData) { l.peers.transfers[d] = t })
 	default:
 		err = errors.New("unknown kind of entry")
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 
-	"directnode/internal/direct"
 	"directnode/store/kv"
 )
 
@@ -37,7 +36,7 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 	for _, dd := range restored.data {
 		dd.generation = generation
 	}
-	next := newView(generation, restored.data)
+	next := newView(generation, restored.data, restored.peers)
 	if _, err := s.commit(ctx, next, changesBetween(present, next)); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
@@ -70,9 +69,8 @@ func (s *Store) verifyBackup(ctx context.Context, p *parsedBackup) (*View, error
 // verifyMaster: keys that nobody here can open must not replace keys that
 // open. A backup without keys may come from anywhere.
 func (s *Store) verifyMaster(p *parsedBackup, v *View) error {
-	hasKeys := slices.ContainsFunc(v.domains, func(d direct.Domain) bool { return len(v.data[d].Keys) > 0 })
 	switch {
-	case !hasKeys:
+	case !v.anySealed():
 		return nil
 	case s.seal == nil:
 		return refuse("the backup", ErrNoMasterKey, "it holds private keys")
@@ -100,6 +98,9 @@ func changesBetween(was, is *View) []kv.Op {
 		if was.data[d] == nil {
 			ops = append(ops, diff(nil, entriesOf(is.data[d]))...)
 		}
+	}
+	if was.peers != is.peers {
+		ops = append(ops, diff(was.peers.entries(), is.peers.entries())...)
 	}
 	slices.SortFunc(ops, func(a, b kv.Op) int { return cmp.Compare(a.Key, b.Key) })
 	return ops

@@ -25,6 +25,8 @@ import (
 //	cert/d/owner/sha         certificate (encodeCertificate)
 //	key/d/owner/sha          sealed private key (encodeKey)
 //	anchor/d/sha             {"in":…,"out":…,"added":"…","der":"base64"}
+//	tsig/name                {"algorithm":"…","created":"…","sealed":"base64"}
+//	transfer/d               {"allow":[…],"notify":[…],"primaries":[…],"taken":…}
 //
 // A change to one record or certificate writes one key (and the generation).
 // Certificates and keys are binary: a million of them are read at each start.
@@ -40,13 +42,16 @@ const (
 	prefixCert   = "cert/"
 	prefixKey    = "key/"
 	prefixAnchor = "anchor/"
+
+	prefixTSIG     = "tsig/"
+	prefixTransfer = "transfer/"
 )
 
 // prefixes in the order in which a load needs them: domains first, keys after
-// the certificates they belong to. Other packages may keep other prefixes in
+// the certificates they belong to, transfers after their keys. Other packages may keep other prefixes in
 // the same kv store.
 func prefixes() []string {
-	return []string{prefixDomain, prefixRecord, prefixCert, prefixKey, prefixAnchor}
+	return []string{prefixDomain, prefixRecord, prefixCert, prefixKey, prefixAnchor, prefixTSIG, prefixTransfer}
 }
 
 type schemaValue struct {

@@ -102,14 +102,7 @@ func (s *Store) checkMaster(ctx context.Context) error {
 	return s.seal.checkMaster("the store", e.Value)
 }
 
-func (s *Store) anyKey() bool {
-	for _, dd := range s.View().data {
-		if len(dd.Keys) > 0 {
-			return true
-		}
-	}
-	return false
-}
+func (s *Store) anyKey() bool { return s.View().anySealed() }
 
 // View is the committed generation. It never waits.
 func (s *Store) View() *View { return s.view.Load() }

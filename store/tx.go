@@ -20,6 +20,7 @@ type Tx struct {
 	seal   *Sealer
 	at     time.Time
 	drafts map[direct.Domain]*draft
+	peers  *peering // as changed so far; nil = as in base
 	over   bool
 }
 
@@ -199,8 +200,10 @@ func (tx *Tx) finish() (*View, []kv.Op) {
 			data[d] = dr.build(generation)
 		}
 	}
+	peers, changes := tx.peersAndOps()
+	ops = append(ops, changes...)
 	slices.SortFunc(ops, func(a, b kv.Op) int { return cmp.Compare(a.Key, b.Key) })
-	return newView(generation, data), ops
+	return newView(generation, data, peers), ops
 }
 
 // ops are the changes of the draft's entries.

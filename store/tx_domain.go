@@ -33,12 +33,13 @@ func (tx *Tx) AddDomain(d direct.Domain, records []Record) error {
 }
 
 // RemoveDomain removes a domain and everything that belongs to it, private
-// keys included.
+// keys and transfers included.
 func (tx *Tx) RemoveDomain(d direct.Domain) error {
 	dr, err := tx.edit(d)
 	if err != nil {
 		return err
 	}
+	tx.dropTransfer(d)
 	if dr.was == nil {
 		delete(tx.drafts, d)
 		return nil

@@ -16,6 +16,7 @@ type View struct {
 
 	domains []direct.Domain // sorted by name
 	data    map[direct.Domain]*DomainData
+	peers   *peering // never nil
 }
 
 // Domains lists the domains of the node by name. The slice is shared: do not
@@ -24,6 +25,16 @@ func (v *View) Domains() []direct.Domain { return v.domains }
 
 // Domain returns a domain's data, or nil if the domain is not ours.
 func (v *View) Domain(d direct.Domain) *DomainData { return v.data[d] }
+
+// anySealed tells whether anything in the view is sealed under a master key.
+func (v *View) anySealed() bool {
+	for _, dd := range v.data {
+		if len(dd.Keys) > 0 {
+			return true
+		}
+	}
+	return len(v.peers.keys) > 0
+}
 
 // Owned lists the certificates of an owner; see DomainData.Owned.
 func (v *View) Owned(o direct.Owner) []Certificate {
