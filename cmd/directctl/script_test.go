@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,9 @@ func TestMain(m *testing.M) {
 // TestScripts runs the whole-node scenarios of testdata/scripts with the real
 // programs. Beside testscript's commands they have:
 //
-//	node NAME      write NAME.toml with free ports and start directd on it
+//	node NAME [MORE]       write NAME.toml with free ports, and the file MORE with $HTTP and
+//	                       $MONITOR put in after it, and start directd on it
+//	http METHOD URL FILE   ask, and put status, header and body into FILE
 //	stop NAME      end it with SIGTERM; it must drain and exit with 0
 //	exits N CMD…   run a command that must exit with N
 //	fill FILE PEM  put the Base64 of a PEM file where FILE says CERTIFICATE
@@ -44,17 +47,24 @@ func TestScripts(t *testing.T) {
 			"stop":  cmdStop,
 			"exits": cmdExits,
 			"fill":  cmdFill,
+			"http":  cmdHTTP,
 		},
 	})
 }
 
 func cmdNode(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: node NAME")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: node NAME [MORE]")
 	}
 	name := args[0]
-	addrs, err := freePorts(4)
+	addrs, err := freePorts(6)
 	ts.Check(err)
+	ts.Setenv("HTTP", addrs[4])
+	ts.Setenv("MONITOR", addrs[5])
+	more := ""
+	if len(args) == 2 {
+		more = os.Expand(ts.ReadFile(args[1]), ts.Getenv)
+	}
 	text := fmt.Sprintf(`data_dir = %q
 [node]
 hostname = "node.%s.direct.test"
@@ -68,7 +78,7 @@ submission = [%q]
 [resolver]
 servers = [%q]
 `, ts.MkAbs(name), name, addrs[0], addrs[1], addrs[2], addrs[3], addrs[0])
-	ts.Check(os.WriteFile(ts.MkAbs(name+".toml"), []byte(text), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(name+".toml"), []byte(text+more), 0o600))
 	host, port, _ := net.SplitHostPort(addrs[0])
 	ts.Setenv("DNS_HOST", host)
 	ts.Setenv("DNS_PORT", port)
@@ -132,4 +142,21 @@ func cmdFill(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	text := strings.ReplaceAll(ts.ReadFile(args[0]), "CERTIFICATE", base64.StdEncoding.EncodeToString(block.Bytes))
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: http METHOD URL FILE")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), testnode.Wait)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, args[0], args[1], nil)
+	ts.Check(err)
+	res, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer res.Body.Close()
+	f, err := os.Create(ts.MkAbs(args[2]))
+	ts.Check(err)
+	defer f.Close()
+	ts.Check(res.Write(f))
 }

@@ -43,8 +43,9 @@ func (f finder) Find(ctx context.Context, a direct.Address) (sta.Found, error) {
 
 // mxBackend takes mail from other agents: it is spooled as it came.
 type mxBackend struct {
-	agent *sta.Agent
-	queue *queue.Queue
+	agent  *sta.Agent
+	queue  *queue.Queue
+	counts *mailCounts
 }
 
 func (b mxBackend) Rcpt(_ context.Context, _ *smtpserver.Session, to direct.Address) error {
@@ -53,6 +54,7 @@ func (b mxBackend) Rcpt(_ context.Context, _ *smtpserver.Session, to direct.Addr
 
 func (b mxBackend) Data(ctx context.Context, env mail.Envelope, r io.Reader) (string, error) {
 	id, err := b.queue.Receive(ctx, env, r, b.agent.Admit)
+	b.counts.count(mailIn, err)
 	if err != nil {
 		return "", forPeer(err)
 	}
@@ -72,7 +74,10 @@ func forPeer(err error) error {
 
 // submissionBackend takes mail from our own users: it is sealed before it
 // touches a disk.
-type submissionBackend struct{ agent *sta.Agent }
+type submissionBackend struct {
+	agent  *sta.Agent
+	counts *mailCounts
+}
 
 func (b submissionBackend) Rcpt(context.Context, *smtpserver.Session, direct.Address) error {
 	return nil
@@ -90,11 +95,12 @@ func (b submissionBackend) Data(ctx context.Context, env mail.Envelope, r io.Rea
 		message = message[len(h[0].Raw):]
 	}
 	text, err := b.agent.Send(ctx, env, message, time.Now())
+	b.counts.count(mailOut, err)
 	return text, forPeer(err)
 }
 
 // handlers connects the queue's work to the agent and the client.
-func handlers(agent *sta.Agent, q *queue.Queue, box sta.Mailbox, client *smtpclient.Client, story story, log *slog.Logger) queue.Handlers {
+func handlers(agent *sta.Agent, q *queue.Queue, box sta.Mailbox, client *smtpclient.Client, story story, counts *mailCounts, log *slog.Logger) queue.Handlers {
 	inbound := newBudget(inboundBudget)
 	return queue.Handlers{
 		Inbound: func(ctx context.Context, i queue.Item) error {
@@ -109,13 +115,20 @@ func handlers(agent *sta.Agent, q *queue.Queue, box sta.Mailbox, client *smtpcli
 			}
 			return agent.Receive(ctx, i.ID, i.Envelope, raw, time.Now())
 		},
-		Publish: func(ctx context.Context, d mail.Delivery) error { return box.Publish(ctx, d.Recipient, d.Staged) },
+		Publish: func(ctx context.Context, d mail.Delivery) error {
+			err := box.Publish(ctx, d.Recipient, d.Staged)
+			if err == nil {
+				counts.published.Add(1)
+			}
+			return err
+		},
 		Outbound: func(ctx context.Context, a queue.Attempt) []error {
 			var results []error
 			if agent.Local(a.To[0].Domain()) {
 				results = handOver(ctx, agent, q, a)
 			} else {
 				results = client.Deliver(ctx, a.From, a.To, a.Open)
+				counts.attempts(results)
 			}
 			for i, err := range results {
 				if err == nil && !a.Report {
@@ -127,6 +140,7 @@ func handlers(agent *sta.Agent, q *queue.Queue, box sta.Mailbox, client *smtpcli
 			return results
 		},
 		Expired: func(ctx context.Context, a queue.Attempt, rcpt direct.Address, last error) error {
+			counts.undelivered.Add(1)
 			log.Warn("given up", "id", a.ID, "to", rcpt.String(), "report", a.Report, "err", last)
 			if a.Report {
 				return nil // AS 3.0-i

@@ -89,6 +89,14 @@ func manHeader() *doc.GenManHeader {
 	return &doc.GenManHeader{Title: "DIRECTD", Section: "8", Source: "Direct Node", Manual: "System administration", Date: &date}
 }
 
+// goVersion is the Go release that the program was built with.
+func goVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.GoVersion
+	}
+	return "unknown"
+}
+
 // version comes from the build information.
 func version() string {
 	info, ok := debug.ReadBuildInfo()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -23,7 +22,7 @@ type listeners struct {
 	mx         []net.Listener
 	submission []net.Listener
 	admin      net.Listener
-	health     net.Listener // nil: off
+	monitor    net.Listener // nil: off
 }
 
 type dnsListener struct {
@@ -74,10 +73,10 @@ func (n *node) listen(context.Context) error {
 		}
 	}
 	if addr := n.cfg.Admin.Listen; addr != "" {
-		if n.listeners.health, err = net.Listen("tcp", addr); err != nil {
+		if n.listeners.monitor, err = net.Listen("tcp", addr); err != nil {
 			return n.listenError("admin.listen", addr, err)
 		}
-		n.onClose(closed(n.listeners.health.Close))
+		n.onClose(closed(n.listeners.monitor.Close))
 	}
 	return nil
 }
@@ -162,9 +161,6 @@ func (n *node) reload(ctx context.Context) error {
 	}
 }
 
-// adminGrace is how long an order that runs at the stop may take.
-const adminGrace = 5 * time.Second
-
 // openAdmin makes the Unix socket of the orders. A socket that nobody answers on
 // is left over and goes; anything else at its path is somebody's and stays.
 // Nothing else runs yet that the process-wide umask could touch.
@@ -199,43 +195,4 @@ func removeStale(path string) error {
 		return errors.Join(fmt.Errorf("%s is in use by another process", path), c.Close())
 	}
 	return os.Remove(path)
-}
-
-// serveAdmin serves the orders, and health where the configuration wants it.
-func (n *node) serveAdmin(ctx context.Context) error {
-	servers := []*http.Server{{Handler: n.admin.Handler(), ReadHeaderTimeout: 5 * time.Second}}
-	sockets := []net.Listener{n.listeners.admin}
-	if n.listeners.health != nil {
-		servers = append(servers, &http.Server{Handler: health(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10})
-		sockets = append(sockets, n.listeners.health)
-	}
-	return serveHTTP(ctx, servers, sockets)
-}
-
-// serveHTTP serves each server on its socket until ctx ends.
-func serveHTTP(ctx context.Context, servers []*http.Server, sockets []net.Listener) error {
-	ended := make(chan error, len(servers))
-	for i, s := range servers {
-		go func() { ended <- s.Serve(sockets[i]) }()
-	}
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-ended:
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), adminGrace)
-	defer cancel()
-	for _, s := range servers {
-		err = errors.Join(err, s.Shutdown(grace))
-	}
-	return err
-}
-
-// health answers monitoring: the process lives; everything is open and served.
-func health() http.Handler {
-	mux := http.NewServeMux()
-	for _, path := range []string{"/livez", "/readyz"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	}
-	return mux
 }

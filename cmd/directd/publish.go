@@ -34,6 +34,9 @@ type publisher struct {
 	zones   zones.Options
 	dit     dit.Options
 	log     *slog.Logger
+
+	published atomic.Uint64 // generations since the start
+	spent     atomic.Int64  // nanoseconds that building them took
 }
 
 // prepare builds the generation of a view that is not committed yet; an error
@@ -47,6 +50,8 @@ func (p *publisher) prepare(next *store.View) (func(), error) {
 	}
 	return func() {
 		p.current.Store(g)
+		p.published.Add(1)
+		p.spent.Add(int64(time.Since(start)))
 		p.log.Info("published", "generation", g.rev, "domains", len(next.Domains()), "ms", time.Since(start).Milliseconds())
 	}, nil
 }

@@ -44,7 +44,7 @@ func serve(ctx context.Context, path string) error {
 	n.catchReload()
 	defer n.close()
 	// Listeners come first: a port in use must not leave half a data folder.
-	for _, step := range []func(context.Context) error{n.listen, n.openData, n.openAdmin, n.openStore, n.openMail, n.wire} {
+	for _, step := range []func(context.Context) error{n.listen, n.openMonitor, n.openData, n.openAdmin, n.openStore, n.openMail, n.wire} {
 		err := step(ctx)
 		if ctx.Err() != nil {
 			return nil // told to stop before anything was served
@@ -65,6 +65,8 @@ type node struct {
 
 	hup       chan os.Signal
 	listeners listeners
+	monitor   *monitor
+	mail      mailCounts
 	tls       *certificates
 	publisher *publisher
 	store     *store.Store
@@ -300,6 +302,8 @@ func (n *node) run(ctx context.Context) error {
 	if err != nil {
 		return configError(err)
 	}
+	draining := context.AfterFunc(ctx, func() { n.monitor.notReady("the node is stopping") })
+	defer draining()
 	g, ctx := errgroup.WithContext(ctx)
 	dns := dnsserver.New(n.publisher.zoneSet, dnsserver.Options{UDPCert: n.cfg.DNS.UDPCert, Limits: dnsserver.Limits{Exempt: exempt}, Log: n.log})
 	for _, l := range n.listeners.dns {
@@ -310,21 +314,26 @@ func (n *node) run(ctx context.Context) error {
 		g.Go(func() error { return ldap.Serve(ctx, l) })
 	}
 	smtp := smtpserver.Options{Hostname: n.cfg.Node.Hostname, MaxMessageBytes: n.wireBytes(), Exempt: exempt, TLS: n.tls.config(), Log: n.log}
-	mx := smtpserver.New(mxBackend{n.agent, n.queue}, smtp)
+	mx := smtpserver.New(mxBackend{n.agent, n.queue, &n.mail}, smtp)
 	for _, l := range n.listeners.mx {
 		g.Go(func() error { return mx.Serve(ctx, l) })
 	}
 	smtp.MaxMessageBytes, smtp.Networks = n.cfg.SMTP.MaxMessageBytes, allow
-	submission := smtpserver.New(submissionBackend{n.agent}, smtp)
+	submission := smtpserver.New(submissionBackend{n.agent, &n.mail}, smtp)
 	for _, l := range n.listeners.submission {
 		g.Go(func() error { return submission.Serve(ctx, l) })
 	}
 	g.Go(func() error {
-		return n.queue.Run(ctx, handlers(n.agent, n.queue, n.box, n.client, story{n.track}, n.log))
+		return n.queue.Run(ctx, handlers(n.agent, n.queue, n.box, n.client, story{n.track}, &n.mail, n.log))
 	})
+	n.monitor.registry.MustRegister(&nodeMetrics{dns: dns, ldap: ldap, view: n.store.View, queue: n.queue.List, publisher: n.publisher, mail: &n.mail, now: time.Now})
 	g.Go(func() error { return n.serveAdmin(ctx) })
 	g.Go(func() error { return n.reload(ctx) })
 	n.log.Info("serving", "host", n.cfg.Node.Hostname, "version", version(), "generation", n.store.View().Rev)
+	n.monitor.ready()
+	if ctx.Err() != nil {
+		n.monitor.notReady("the node is stopping") // whichever came last
+	}
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // no service manager: nothing to tell
 	err = g.Wait()
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)

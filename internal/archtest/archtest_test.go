@@ -43,6 +43,7 @@ only software.sslmate.com/src/go-pkcs12: internal/admin
 only github.com/pelletier/go-toml/v2: internal/config
 only github.com/spf13/cobra: cmd/directd, cmd/directctl
 only github.com/coreos/go-systemd/v22: cmd/directd
+only github.com/prometheus/client_golang: cmd/directd
 
 tests internal/testpki, internal/testnode, internal/archtest, internal/spec, internal/spec/conformance, store/kv/kvtest
 `

@@ -69,7 +69,8 @@ type HTTP struct {
 // Admin is the table [admin].
 type Admin struct {
 	Socket string `toml:"socket" comment:"Unix socket for directctl, mode 0600; relative to data_dir."`
-	Listen string `toml:"listen" comment:"HOST:PORT of /livez and /readyz; empty = off."`
+	Listen string `toml:"listen" comment:"HOST:PORT of /livez, /readyz and /metrics; empty = off. A loopback address, unless allow_remote is set."`
+	Remote bool   `toml:"allow_remote" comment:"Let listen be an address that other machines reach: nobody is asked who he is there."`
 }
 
 // TLS is the table [tls].

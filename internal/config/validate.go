@@ -58,16 +58,29 @@ func (c *Config) validateListeners(at func(string) string) error {
 			}
 		}
 	}
-	if c.Admin.Listen != "" {
-		if err := checkHostPort(c.Admin.Listen); err != nil {
-			return fmt.Errorf("%s: %w", at("admin.listen"), err)
-		}
+	if err := c.validateAdmin(); err != nil {
+		return fmt.Errorf("%s: %w", at("admin.listen"), err)
 	}
 	if len(c.HTTP.Listen) > 0 {
 		return fmt.Errorf("%s: this version has no public HTTP listener; leave it empty", at("http.listen"))
 	}
 	if len(c.LDAP.ListenTLS) > 0 && c.TLS.CertFile == "" {
 		return fmt.Errorf("%s: needs a certificate; set tls.cert_file and tls.key_file", at("ldap.listen_tls"))
+	}
+	return nil
+}
+
+// validateAdmin keeps what asks nobody who he is from other machines, unless
+// the operator says that it is wanted.
+func (c *Config) validateAdmin() error {
+	if c.Admin.Listen == "" {
+		return nil
+	}
+	if err := checkHostPort(c.Admin.Listen); err != nil {
+		return err
+	}
+	if ap, err := netip.ParseAddrPort(c.Admin.Listen); err == nil && !ap.Addr().IsLoopback() && !c.Admin.Remote {
+		return fmt.Errorf("%q is reached by other machines, and nobody is asked who he is; write 127.0.0.1:%d, or set admin.allow_remote = true where a firewall stands before it", c.Admin.Listen, ap.Port())
 	}
 	return nil
 }
