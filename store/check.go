@@ -94,6 +94,7 @@ func (c *audit) view(v *View) error {
 			}
 			c.key(v, k)
 		}
+		c.signing(d, dd.Signing)
 		for _, a := range dd.Anchors {
 			if _, err := x509.ParseCertificate(a.DER); err != nil {
 				c.report(Problem{anchorKey(d, a.SHA256), err.Error()})

@@ -163,6 +163,9 @@ func (l *loader) take(e kv.KV) {
 	case prefixTransfer:
 		d, t, derr := decodeTransfer(e)
 		err = l.into(d, derr, func(*DomainData) { l.peers.transfers[d] = t })
+	case prefixDNSKey:
+		d, s, derr := decodeSigning(e)
+		err = l.into(d, derr, func(dd *DomainData) { dd.Signing = s })
 	default:
 		err = errors.New("unknown kind of entry")
 	}
@@ -225,6 +228,7 @@ func entriesOf(dd *DomainData) map[string][]byte {
 	entries := make(map[string][]byte, 1+len(dd.Records)+len(dd.Certificates)+len(dd.Keys)+len(dd.Anchors))
 	entries[domainKey(dd.Domain)] = marshal(domainValue{dd.Created})
 	maps.Copy(entries, recordEntries(dd.Domain, dd.Records))
+	maps.Copy(entries, signingEntries(dd.Domain, dd.Signing))
 	for _, c := range dd.Certificates {
 		entries[certKey(dd.Domain, c.ident())] = encodeCertificate(c)
 	}

@@ -25,6 +25,7 @@ import (
 //	cert/d/owner/sha         certificate (encodeCertificate)
 //	key/d/owner/sha          sealed private key (encodeKey)
 //	anchor/d/sha             {"in":…,"out":…,"added":"…","der":"base64"}
+//	dnskey/d/signing         Signing: how the domain is signed, its keys sealed
 //	tsig/name                {"algorithm":"…","created":"…","sealed":"base64"}
 //	transfer/d               {"allow":[…],"notify":[…],"primaries":[…],"taken":…}
 //
@@ -42,6 +43,7 @@ const (
 	prefixCert   = "cert/"
 	prefixKey    = "key/"
 	prefixAnchor = "anchor/"
+	prefixDNSKey = "dnskey/"
 
 	prefixTSIG     = "tsig/"
 	prefixTransfer = "transfer/"
@@ -51,7 +53,7 @@ const (
 // the certificates they belong to, transfers after their keys. Other packages may keep other prefixes in
 // the same kv store.
 func prefixes() []string {
-	return []string{prefixDomain, prefixRecord, prefixCert, prefixKey, prefixAnchor, prefixTSIG, prefixTransfer}
+	return []string{prefixDomain, prefixRecord, prefixCert, prefixKey, prefixAnchor, prefixDNSKey, prefixTSIG, prefixTransfer}
 }
 
 type schemaValue struct {

@@ -34,8 +34,8 @@ type draft struct {
 	removed bool        // and not added again
 	fresh   bool        // added in this transaction: nothing of was remains
 
-	data   DomainData // records and creation as changed so far; its other lists are not used
-	others bool       // records or anchors changed
+	data   DomainData // records, creation and signing as changed so far; its other lists are not used
+	others bool       // records, anchors or signing changed
 
 	certs   overlay[Certificate]
 	keys    overlay[Key]
@@ -142,7 +142,7 @@ func (dr *draft) build(generation int64) *DomainData {
 		return dr.built
 	}
 	dd := &DomainData{
-		Domain: dr.data.Domain, Created: dr.data.Created, Records: dr.data.Records,
+		Domain: dr.data.Domain, Created: dr.data.Created, Records: dr.data.Records, Signing: dr.data.Signing,
 		Certificates: dr.certs.merged(), Keys: dr.keys.merged(), Anchors: dr.anchors.merged(),
 		generation: generation, others: dr.others || dr.anchors.count > 0,
 	}
@@ -213,6 +213,9 @@ func (dr *draft) ops() []kv.Op {
 	}
 	d := dr.data.Domain
 	ops := diff(recordEntries(d, dr.was.Records), recordEntries(d, dr.data.Records))
+	if dr.was.Signing != dr.data.Signing {
+		ops = append(ops, diff(signingEntries(d, dr.was.Signing), signingEntries(d, dr.data.Signing))...)
+	}
 	ops = append(ops, overlayOps(&dr.certs, func(id ident) string { return certKey(d, id) }, encodeCertificate)...)
 	ops = append(ops, overlayOps(&dr.keys, func(id ident) string { return keyKey(d, id) }, encodeKey)...)
 	return append(ops, overlayOps(&dr.anchors, func(id ident) string { return anchorKey(d, id.sha) }, encodeAnchor)...)

@@ -61,6 +61,7 @@ func (tx *Tx) SetRecords(d direct.Domain, records []Record) error {
 	if !slices.Equal(clean, dr.data.Records) {
 		dr.data.Records = clean
 		dr.others = true
+		dr.signingSeen()
 	}
 	return nil
 }

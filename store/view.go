@@ -29,7 +29,7 @@ func (v *View) Domain(d direct.Domain) *DomainData { return v.data[d] }
 // anySealed tells whether anything in the view is sealed under a master key.
 func (v *View) anySealed() bool {
 	for _, dd := range v.data {
-		if len(dd.Keys) > 0 {
+		if dd.sealed() {
 			return true
 		}
 	}
@@ -67,6 +67,7 @@ type DomainData struct {
 	Certificates []Certificate // sorted by owner key, then SHA256
 	Anchors      []Anchor      // sorted by SHA256
 	Keys         []Key         // sorted by owner key, then CertSHA256
+	Signing      *Signing      // nil: not signed by DNSSEC; shared: do not change it
 
 	generation int64 // of the view that it was made for
 	base       int64 // generation of the data it was made from; 0 = made from nothing
@@ -81,7 +82,7 @@ func (d *DomainData) Owned(o direct.Owner) []Certificate { return owned(d.Certif
 func (d *DomainData) KeysOf(o direct.Owner) []Key { return owned(d.Keys, o.Key()) }
 
 // Since tells what changed from prev to d: the owners whose certificates or
-// keys did, and whether records or anchors did as well. ok is false when d was
+// keys did, and whether records, anchors or signing did as well. ok is false when d was
 // not made from prev directly; then everything must be taken as changed. With
 // it a publisher of a million certificates rebuilds the few that changed.
 func (d *DomainData) Since(prev *DomainData) (owners []direct.Owner, others, ok bool) {
