@@ -86,7 +86,7 @@ func (s *solver) solveName() state {
 		}
 		return refused
 	}
-	s.got = s.zone.Lookup(s.name, s.q.qtype)
+	s.zone.LookupInto(&s.got, s.name, s.q.qtype)
 	if s.got.Kind != zones.Referral || s.chain > 0 {
 		s.flags |= flagAA // RFC 1035 §4.1.1: it speaks of the first name
 	}

@@ -28,14 +28,15 @@ func people(t testing.TB, o dit.Options, owners ...string) *dit.Tree {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data := &store.DomainData{Domain: d}
+	var certs []store.Certificate
 	for _, name := range owners {
 		owner, err := direct.ParseOwner(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		data.Certificates = append(data.Certificates, store.Certificate{Owner: owner, DER: []byte("DER"), SHA256: "sha", PublishLDAP: true})
+		certs = append(certs, store.Certificate{Owner: owner, DER: []byte("DER"), PublishLDAP: true})
 	}
+	data := &store.DomainData{Domain: d, Certificates: store.NewCertificates(certs...)}
 	tr, err := dit.Build(oneDomain{data}, o)
 	if err != nil {
 		t.Fatal(err)

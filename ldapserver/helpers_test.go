@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,7 +54,7 @@ func published(t testing.TB, o dit.Options, owners ...string) *dit.Tree {
 			v = append(v, &store.DomainData{Domain: owner.Domain()})
 		}
 		data := v[len(v)-1]
-		data.Certificates = append(data.Certificates, store.Certificate{Owner: owner, DER: []byte(der), SHA256: der, PublishLDAP: true})
+		data.Certificates = store.NewCertificates(append(slices.Collect(data.Certificates.All), store.Certificate{Owner: owner, DER: []byte(der), PublishLDAP: true})...)
 	}
 	tr, err := dit.Build(v, o)
 	if err != nil {

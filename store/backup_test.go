@@ -288,7 +288,7 @@ func (w *world) compare(rt *rapid.T) {
 		for _, r := range dd.Records {
 			got[fmt.Sprintf("record %s %s %s", d, r.Name, r.Data)] = true
 		}
-		for _, c := range dd.Certificates {
+		for c := range dd.Certificates.Sorted {
 			got[fmt.Sprintf("cert %s %s %s %v", d, c.Owner.Key(), c.SHA256, c.PublishDNS)] = true
 			if c.HasKey {
 				got[fmt.Sprintf("key %s %s %s", d, c.Owner.Key(), c.SHA256)] = true

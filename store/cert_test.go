@@ -92,7 +92,7 @@ func TestCertificatesGoToTheirOwnersOrAreRefusedByName(t *testing.T) {
 	})
 	got := map[string]int{}
 	for _, d := range v.Domains() {
-		for _, c := range v.Domain(d).Certificates {
+		for c := range v.Domain(d).Certificates.Sorted {
 			got[strings.ToLower(c.Owner.String())]++
 			if !c.Bound || !c.PublishDNS || c.PublishLDAP || c.HasKey || c.Added.IsZero() || store.Fingerprint(c.DER) != c.SHA256 {
 				t.Errorf("%+v", c)
@@ -122,7 +122,7 @@ func TestAForeignPublicationIsTakenAsItStands(t *testing.T) {
 		}
 		return err
 	})
-	if c := v.Owned(bob); len(c) != 1 || c[0].Bound || len(v.Domain(bob.Domain()).Certificates) != 1 {
+	if c := v.Owned(bob); len(c) != 1 || c[0].Bound || v.Domain(bob.Domain()).Certificates.Len() != 1 {
 		t.Errorf("stored: %+v", c)
 	}
 }
@@ -221,10 +221,10 @@ func TestKeyPairsOpenAgainOldAndNew(t *testing.T) {
 	s, _ = boltStore(t, path)
 	v := s.View()
 	dd := v.Domain(domain(t, "a.direct.test"))
-	if len(dd.Keys) != 4 || len(dd.KeysOf(owner(t, "Bob@a.direct.test"))) != 2 {
-		t.Fatalf("%d keys", len(dd.Keys))
+	if dd.Keys.Len() != 4 || len(dd.KeysOf(owner(t, "Bob@a.direct.test"))) != 2 {
+		t.Fatalf("%d keys", dd.Keys.Len())
 	}
-	for _, k := range dd.Keys {
+	for k := range dd.Keys.Sorted {
 		key, err := v.Unseal(sealer(), k)
 		if err != nil {
 			t.Fatal(err)
@@ -282,7 +282,7 @@ func TestAKeyThatIsNotTheCertificatesIsRefused(t *testing.T) {
 	}
 	// A sealed key opens for its own certificate only, and not once altered.
 	v := s.View()
-	k := v.Domain(domain(t, "a.direct.test")).Keys[0]
+	k := slices.Collect(v.Domain(domain(t, "a.direct.test")).Keys.Sorted)[0]
 	moved := k
 	moved.CertSHA256, moved.Owner = bob.SHA256(), owner(t, "bob@a.direct.test")
 	if _, err := v.Unseal(sealer(), moved); err == nil {
@@ -419,7 +419,7 @@ func TestCertificatesAreSortedByOwnerThenFingerprint(t *testing.T) {
 	before := text(s.View())
 	db.Close()
 	s, _ = boltStore(t, path)
-	list := s.View().Domain(domain(t, "a.direct.test")).Certificates
+	list := slices.Collect(s.View().Domain(domain(t, "a.direct.test")).Certificates.Sorted)
 	if !slices.IsSortedFunc(list, func(a, b store.Certificate) int {
 		return strings.Compare(a.Owner.Key()+"\x00"+a.SHA256, b.Owner.Key()+"\x00"+b.SHA256)
 	}) || len(list) != 6 || text(s.View()) != before {

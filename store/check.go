@@ -81,14 +81,14 @@ func (c *audit) view(v *View) error {
 		case !slices.Equal(clean, dd.Records):
 			c.report(Problem{domainKey(d), "records that are not in the form in which records are stored"})
 		}
-		for _, cert := range dd.Certificates {
+		for cert := range dd.Certificates.Sorted {
 			if err := c.ctx.Err(); err != nil {
 				return err
 			}
 			c.certificate(d, cert)
 		}
 		c.owners(dd)
-		for _, k := range dd.Keys {
+		for k := range dd.Keys.Sorted {
 			if err := c.ctx.Err(); err != nil {
 				return err
 			}
@@ -120,9 +120,10 @@ func (c *audit) certificate(d direct.Domain, stored Certificate) {
 // owners checks the limits of each owner.
 func (c *audit) owners(dd *DomainData) {
 	count, size := 0, 0
-	for i, cert := range dd.Certificates {
-		if i > 0 && dd.Certificates[i-1].ident().owner != cert.ident().owner {
-			count, size = 0, 0
+	before := ""
+	for cert := range dd.Certificates.Sorted {
+		if cert.ident().owner != before {
+			count, size, before = 0, 0, cert.ident().owner
 		}
 		count++
 		size += len(cert.DER)

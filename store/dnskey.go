@@ -324,4 +324,4 @@ func (c *audit) signing(d direct.Domain, s *Signing) {
 }
 
 // sealed tells whether the domain has secrets that a master key opens.
-func (d *DomainData) sealed() bool { return len(d.Keys) > 0 || d.Signing != nil }
+func (d *DomainData) sealed() bool { return d.Keys.Len() > 0 || d.Signing != nil }

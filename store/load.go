@@ -148,10 +148,10 @@ func (l *loader) take(e kv.KV) {
 		err = l.into(d, derr, func(dd *DomainData) { dd.Records = append(dd.Records, set...) })
 	case prefixCert:
 		d, c, derr := decodeCertificate(e)
-		err = l.into(d, derr, func(dd *DomainData) { dd.Certificates = append(dd.Certificates, c) })
+		err = l.into(d, derr, func(dd *DomainData) { dd.Certificates.list = append(dd.Certificates.list, c) })
 	case prefixKey:
 		d, k, derr := decodeKey(e)
-		err = l.into(d, derr, func(dd *DomainData) { dd.Keys = append(dd.Keys, k) })
+		err = l.into(d, derr, func(dd *DomainData) { dd.Keys.list = append(dd.Keys.list, k) })
 	case prefixAnchor:
 		d, a, derr := decodeAnchor(e)
 		err = l.into(d, derr, func(dd *DomainData) { dd.Anchors = append(dd.Anchors, a) })
@@ -197,16 +197,16 @@ func (l *loader) into(d direct.Domain, err error, add func(*DomainData)) error {
 // finish brings lists into order and joins keys to their certificates.
 func (l *loader) finish(dd *DomainData) {
 	slices.SortStableFunc(dd.Records, compareRecords)
-	sortItems(dd.Certificates)
-	sortItems(dd.Keys)
+	sortItems(dd.Certificates.list)
+	sortItems(dd.Keys.list)
 	sortItems(dd.Anchors)
-	for _, k := range dd.Keys {
-		i, found := position(dd.Certificates, k.ident())
+	for k := range dd.Keys.Sorted {
+		i, found := position(dd.Certificates.list, k.ident())
 		if !found {
 			l.report(Problem{keyKey(dd.Domain, k.ident()), "a private key without its certificate"})
 			continue
 		}
-		dd.Certificates[i].HasKey = true
+		dd.Certificates.list[i].HasKey = true
 	}
 }
 
@@ -225,14 +225,14 @@ func compareRecords(a, b Record) int {
 
 // entriesOf writes a domain as the entries that assemble reads.
 func entriesOf(dd *DomainData) map[string][]byte {
-	entries := make(map[string][]byte, 1+len(dd.Records)+len(dd.Certificates)+len(dd.Keys)+len(dd.Anchors))
+	entries := make(map[string][]byte, 1+len(dd.Records)+dd.Certificates.Len()+dd.Keys.Len()+len(dd.Anchors))
 	entries[domainKey(dd.Domain)] = marshal(domainValue{dd.Created})
 	maps.Copy(entries, recordEntries(dd.Domain, dd.Records))
 	maps.Copy(entries, signingEntries(dd.Domain, dd.Signing))
-	for _, c := range dd.Certificates {
+	for c := range dd.Certificates.All {
 		entries[certKey(dd.Domain, c.ident())] = encodeCertificate(c)
 	}
-	for _, k := range dd.Keys {
+	for k := range dd.Keys.Sorted {
 		entries[keyKey(dd.Domain, k.ident())] = encodeKey(k)
 	}
 	for _, a := range dd.Anchors {

@@ -197,8 +197,10 @@ func samePublic(a, b crypto.PublicKey) bool {
 // ErrNoMasterKey, ErrDamaged, ErrMalformed or ErrKeyMismatch.
 func (v *View) Unseal(s *Sealer, k Key) (crypto.Signer, error) {
 	if dd := v.data[k.Owner.Domain()]; dd != nil {
-		if i, found := position(dd.Certificates, k.ident()); found {
-			return s.open(k, dd.Certificates[i].DER)
+		for _, c := range dd.Owned(k.Owner) {
+			if c.SHA256 == k.CertSHA256 {
+				return s.open(k, c.DER)
+			}
 		}
 	}
 	return nil, refuse(fmt.Sprintf("the certificate %.16s… of %s", k.CertSHA256, k.Owner), ErrNotFound, "")

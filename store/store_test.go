@@ -124,10 +124,10 @@ func text(v *store.View) string {
 		for _, r := range dd.Records {
 			fmt.Fprintf(&b, " %+v\n", r)
 		}
-		for _, c := range dd.Certificates {
+		for c := range dd.Certificates.Sorted {
 			fmt.Fprintf(&b, " cert %s %s dns=%v ldap=%v bound=%v key=%v %s\n", c.Owner, c.SHA256, c.PublishDNS, c.PublishLDAP, c.Bound, c.HasKey, c.Added.Format(time.RFC3339))
 		}
-		for _, k := range dd.Keys {
+		for k := range dd.Keys.Sorted {
 			fmt.Fprintf(&b, " key %s %s %x\n", k.Owner, k.CertSHA256, k.Sealed)
 		}
 		for _, a := range dd.Anchors {
@@ -286,7 +286,7 @@ func TestViewsShareTheDomainsThatDidNotChange(t *testing.T) {
 		_, err := tx.AddCertificate(store.Certificate{DER: bob.DER})
 		return err
 	})
-	if v2.Domain(b) != v1.Domain(b) || v2.Domain(a) == v1.Domain(a) || len(v1.Domain(a).Certificates) != 0 || len(v2.Domain(a).Certificates) != 2 {
+	if v2.Domain(b) != v1.Domain(b) || v2.Domain(a) == v1.Domain(a) || v1.Domain(a).Certificates.Len() != 0 || v2.Domain(a).Certificates.Len() != 2 {
 		t.Errorf("shared: a %v, b %v", v2.Domain(a) == v1.Domain(a), v2.Domain(b) == v1.Domain(b))
 	}
 	owners, others, ok := v2.Domain(a).Since(v1.Domain(a))
@@ -306,7 +306,7 @@ func TestViewsShareTheDomainsThatDidNotChange(t *testing.T) {
 		}
 		return tx.AddDomain(a, nil)
 	})
-	if _, _, ok := v4.Domain(a).Since(v3.Domain(a)); ok || len(v4.Domain(a).Certificates) != 0 {
+	if _, _, ok := v4.Domain(a).Since(v3.Domain(a)); ok || v4.Domain(a).Certificates.Len() != 0 {
 		t.Error("a domain that was removed and added again passes for the old one")
 	}
 }
@@ -479,8 +479,8 @@ func TestAThousandCertificatesAreOneCommit(t *testing.T) {
 		}
 		return nil
 	})
-	if v.Rev != before+1 || len(v.Domain(domain(t, "a.direct.test")).Certificates) != 1000 {
-		t.Errorf("generation %d after %d, %d certificates", v.Rev, before, len(v.Domain(domain(t, "a.direct.test")).Certificates))
+	if v.Rev != before+1 || v.Domain(domain(t, "a.direct.test")).Certificates.Len() != 1000 {
+		t.Errorf("generation %d after %d, %d certificates", v.Rev, before, v.Domain(domain(t, "a.direct.test")).Certificates.Len())
 	}
 	want := text(v)
 	check(t, s)

@@ -105,11 +105,7 @@ func (tx *Tx) Find(sha string) []Certificate {
 			found = append(found, dr.certs.holders(sha)...)
 			continue
 		}
-		for _, c := range tx.base.data[d].Certificates {
-			if c.SHA256 == sha {
-				found = append(found, c)
-			}
-		}
+		found = append(found, tx.base.data[d].Certificates.Find(sha)...)
 	}
 	return found
 }
@@ -131,7 +127,7 @@ func (tx *Tx) edit(d direct.Domain) (*draft, error) {
 		return nil, refuse("domain "+d.String(), ErrNotFound, "")
 	}
 	dr := &draft{was: was, data: *was}
-	dr.certs.base, dr.keys.base, dr.anchors.base = was.Certificates, was.Keys, was.Anchors
+	dr.certs.base, dr.keys.base, dr.anchors.base = was.Certificates.list, was.Keys.list, was.Anchors
 	tx.drafts[d] = dr
 	return dr, nil
 }
@@ -143,7 +139,7 @@ func (dr *draft) build(generation int64) *DomainData {
 	}
 	dd := &DomainData{
 		Domain: dr.data.Domain, Created: dr.data.Created, Records: dr.data.Records, Signing: dr.data.Signing,
-		Certificates: dr.certs.merged(), Keys: dr.keys.merged(), Anchors: dr.anchors.merged(),
+		Certificates: Certificates{dr.certs.merged()}, Keys: Keys{dr.keys.merged()}, Anchors: dr.anchors.merged(),
 		generation: generation, others: dr.others || dr.anchors.count > 0,
 	}
 	if !dr.fresh {

@@ -48,11 +48,7 @@ func (v *View) Owned(o direct.Owner) []Certificate {
 func (v *View) Find(sha string) []Certificate {
 	var found []Certificate
 	for _, d := range v.domains {
-		for _, c := range v.data[d].Certificates {
-			if c.SHA256 == sha {
-				found = append(found, c)
-			}
-		}
+		found = append(found, v.data[d].Certificates.Find(sha)...)
 	}
 	return found
 }
@@ -63,11 +59,11 @@ func (v *View) Find(sha string) []Certificate {
 type DomainData struct {
 	Domain       direct.Domain
 	Created      time.Time
-	Records      []Record      // sorted by name and type; inside an RRset as given
-	Certificates []Certificate // sorted by owner key, then SHA256
-	Anchors      []Anchor      // sorted by SHA256
-	Keys         []Key         // sorted by owner key, then CertSHA256
-	Signing      *Signing      // nil: not signed by DNSSEC; shared: do not change it
+	Records      []Record // sorted by name and type; inside an RRset as given
+	Certificates Certificates
+	Anchors      []Anchor // sorted by SHA256
+	Keys         Keys
+	Signing      *Signing // nil: not signed by DNSSEC; shared: do not change it
 
 	generation int64 // of the view that it was made for
 	base       int64 // generation of the data it was made from; 0 = made from nothing
@@ -75,11 +71,11 @@ type DomainData struct {
 	others     bool // something else than certificates and keys changed, too
 }
 
-// Owned lists the certificates of one owner, a part of Certificates.
-func (d *DomainData) Owned(o direct.Owner) []Certificate { return owned(d.Certificates, o.Key()) }
+// Owned lists the certificates of one owner.
+func (d *DomainData) Owned(o direct.Owner) []Certificate { return d.Certificates.Owned(o) }
 
-// KeysOf lists the keys of one owner, a part of Keys.
-func (d *DomainData) KeysOf(o direct.Owner) []Key { return owned(d.Keys, o.Key()) }
+// KeysOf lists the keys of one owner.
+func (d *DomainData) KeysOf(o direct.Owner) []Key { return d.Keys.Owned(o) }
 
 // Since tells what changed from prev to d: the owners whose certificates or
 // keys did, and whether records, anchors or signing did as well. ok is false when d was

@@ -52,9 +52,11 @@ func BuildParsed(rev int64, o Options, texts ...Parsed) (*Set, error) {
 	var all []*store.DomainData
 	for _, p := range texts {
 		d := &store.DomainData{Domain: p.Domain, Records: p.Records}
+		certs := make([]store.Certificate, 0, len(p.Certs))
 		for _, c := range p.Certs {
-			d.Certificates = append(d.Certificates, store.Certificate{Owner: c.Owner, DER: c.DER, PublishDNS: true})
+			certs = append(certs, store.Certificate{Owner: c.Owner, DER: c.DER, PublishDNS: true})
 		}
+		d.Certificates = store.NewCertificates(certs...)
 		all = append(all, d)
 	}
 	return build(&Set{options: o}, rev, all)
@@ -145,7 +147,7 @@ type builder struct {
 // build makes the zone from nothing.
 func (b *builder) build(apex Name) error {
 	in := b.zone.from
-	b.zone.nodes = newTable(len(in.data.Certificates) + len(in.data.Records))
+	b.zone.nodes = newTable(in.data.Certificates.Len() + len(in.data.Records))
 	b.zone.apex = &Node{name: apex}
 	b.zone.nodes.put(b.zone.apex)
 	b.order = append(b.order, b.zone.apex)
@@ -270,8 +272,8 @@ func (b *builder) addRecord(r store.Record) error {
 // bob.smith@example.org and bob@smith.example.org share one name).
 func (b *builder) addCertificates() error {
 	for i, d := range append([]*store.DomainData{b.zone.from.data}, b.zone.from.parents...) {
-		for c := range d.Certificates {
-			if err := b.addCertificate(&d.Certificates[c], i == 0); err != nil {
+		for c := range d.Certificates.All {
+			if err := b.addCertificate(&c, i == 0); err != nil {
 				return err
 			}
 		}

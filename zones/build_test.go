@@ -262,7 +262,7 @@ func TestNamesThatTwoDomainsShareStandWhereTheyAreAsked(t *testing.T) {
 	}
 	// Without the lower domain the name is one of the upper one again, and a
 	// change of the upper one reaches the lower one.
-	up2 := data(t, "example.org", "", up.Certificates...)
+	up2 := data(t, "example.org", "", slices.Collect(up.Certificates.All)...)
 	alone, err := s.UpdateData(8, up2)
 	if err != nil {
 		t.Fatal(err)

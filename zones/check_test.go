@@ -88,7 +88,7 @@ func TestCheck(t *testing.T) {
 		{"address without a name", healthy, []store.Certificate{cert(t, "*@direct.example.org", []byte{1})}, []string{"warning cert-unnamed: the certificates of *@direct.example.org"}},
 		{"wildcard alias", instead("", "* CNAME elsewhere.example."), nil, []string{"warning wildcard-alias: *.direct.example.org. CNAME"}},
 	} {
-		d := &store.DomainData{Domain: domain(t, "direct.example.org"), Records: parse(t, c.text, "direct.example.org").Records, Certificates: c.certs}
+		d := &store.DomainData{Domain: domain(t, "direct.example.org"), Records: parse(t, c.text, "direct.example.org").Records, Certificates: store.NewCertificates(c.certs...)}
 		findings := build(t, 7, d).Check(d.Domain)
 		var got []string
 		for _, f := range findings {

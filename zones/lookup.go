@@ -32,23 +32,46 @@ func (k Kind) String() string {
 	return "Kind(?)"
 }
 
-// Answer is the outcome of a lookup.
+// Answer is the outcome of a lookup. It is not to be copied while its RRset is
+// in use, which may lie in the Answer itself.
 type Answer struct {
 	Kind Kind
 	// Node is the name that matched: the name itself, the wildcard it was made
 	// from, the delegation point, the DNAME above; for NXDomain the closest
-	// encloser.
+	// encloser. A name that owns nothing but certificates has no node: then it
+	// is nil, and Name tells the name. For Referral and DName it is never nil.
 	Node *Node
 	// RRset is nil for NoData and NXDomain.
 	RRset *RRset
 	// Wildcard tells that the name does not exist and the records come from
 	// "*" (RFC 4592 §3.3.2): their owner is the name asked for.
 	Wildcard bool
+
+	at  int   // without a node: where in the name asked for the one that matched begins
+	own RRset // without a node: what RRset points to
 }
 
-// Lookup finds what the zone has for a name and type. The name is in wire form,
-// in lower case, and lies in the zone.
-func (z *Zone) Lookup(qname []byte, qtype uint16) Answer {
+// Name is the name that matched, for the name that was asked for. It allocates
+// where there is no node.
+func (a *Answer) Name(qname []byte) Name {
+	if a.Node != nil {
+		return a.Node.name
+	}
+	return Name(qname[a.at:])
+}
+
+// Lookup is LookupInto with an Answer of its own.
+func (z *Zone) Lookup(qname []byte, qtype uint16) *Answer {
+	a := new(Answer)
+	z.LookupInto(a, qname, qtype)
+	return a
+}
+
+// LookupInto finds what the zone has for a name and type. The name is in wire
+// form, in lower case, and lies in the zone. It does not allocate.
+func (z *Zone) LookupInto(a *Answer, qname []byte, qtype uint16) { *a = z.lookup(qname, qtype) }
+
+func (z *Zone) lookup(qname []byte, qtype uint16) Answer {
 	node, exact := z.closest(qname)
 	// RFC 1034 §4.3.2 step 3b: a cut on the way down is a referral. The DS of
 	// a cut belongs to the upper side (RFC 4035 §3.1.4.1).

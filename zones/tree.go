@@ -1,6 +1,8 @@
 package zones
 
 import (
+	"github.com/miekg/dns"
+
 	"directnode/internal/direct"
 	"directnode/store"
 )
@@ -100,4 +102,31 @@ func (s *Set) FindParentSide(qname []byte) *Zone {
 		return nil
 	}
 	return s.Find(qname[1+int(qname[0]):])
+}
+
+// All yields every RRset of the zone with the name that owns it: the SOA first,
+// as a transfer wants it (RFC 5936 §2.2), then those of the apex, then the other
+// names in no order, all of one name one after the other. What lies below a cut
+// of ours, glue, is among them; what another of our zones answers for is not.
+// An RRset is good until yield returns.
+func (z *Zone) All(yield func(owner Name, set *RRset) bool) {
+	soa := z.apex.RRset(dns.TypeSOA)
+	if !yield(z.apex.name, soa) {
+		return
+	}
+	for _, s := range z.apex.sets {
+		if s != soa && !yield(z.apex.name, s) {
+			return
+		}
+	}
+	for n := range z.nodes.all {
+		if n == z.apex {
+			continue
+		}
+		for _, s := range n.sets {
+			if !yield(n.name, s) {
+				return
+			}
+		}
+	}
 }

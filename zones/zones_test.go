@@ -89,7 +89,7 @@ const minimum = "$TTL 3600\n@ SOA ns.elsewhere.example. hostmaster 1 3600 600 86
 // data is a domain of the store: the minimum, further text, certificates.
 func data(t testing.TB, name, text string, certs ...store.Certificate) *store.DomainData {
 	t.Helper()
-	return &store.DomainData{Domain: domain(t, name), Records: parse(t, minimum+text, name).Records, Certificates: certs}
+	return &store.DomainData{Domain: domain(t, name), Records: parse(t, minimum+text, name).Records, Certificates: store.NewCertificates(certs...)}
 }
 
 func cert(t testing.TB, who string, der []byte) store.Certificate {

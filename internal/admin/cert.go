@@ -37,7 +37,7 @@ func (s *Service) selectCertificates(q CertificateQuery, withPEM bool) ([]Certif
 	list := []Certificate{}
 	v := s.store.View()
 	for _, d := range v.Domains() {
-		for _, c := range v.Domain(d).Certificates {
+		for c := range v.Domain(d).Certificates.Sorted {
 			if q.matches(c) {
 				list = append(list, describe(c, withPEM))
 			}

@@ -85,7 +85,7 @@ func (s *Service) ListDomains(context.Context, struct{}) ([]Domain, error) {
 func summary(data *store.DomainData) Domain {
 	return Domain{
 		Domain: data.Domain.String(), Created: data.Created.UTC().Truncate(time.Second),
-		Certificates: len(data.Certificates), Keys: len(data.Keys), Anchors: len(data.Anchors),
+		Certificates: data.Certificates.Len(), Keys: data.Keys.Len(), Anchors: len(data.Anchors),
 	}
 }
 
@@ -114,5 +114,5 @@ func (s *Service) RemoveDomain(ctx context.Context, req DomainRequest) (Done, er
 	if _, err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.RemoveDomain(data.Domain) }); err != nil {
 		return Done{}, storeFailure("the domain "+data.Domain.String()+" was not removed", err)
 	}
-	return Done{fmt.Sprintf("%s removed with %d certificates, %d keys and %d anchors", data.Domain, len(data.Certificates), len(data.Keys), len(data.Anchors))}, nil
+	return Done{fmt.Sprintf("%s removed with %d certificates, %d keys and %d anchors", data.Domain, data.Certificates.Len(), data.Keys.Len(), len(data.Anchors))}, nil
 }

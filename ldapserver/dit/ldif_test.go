@@ -251,9 +251,9 @@ func FuzzParseLDIF(f *testing.F) {
 			if err != nil || owner.Domain() != d || i > 0 {
 				continue
 			}
-			data.Certificates = append(data.Certificates, store.Certificate{Owner: owner, DER: e.Certs[0], PublishLDAP: true})
+			data.Certificates = store.NewCertificates(store.Certificate{Owner: owner, DER: e.Certs[0], PublishLDAP: true})
 		}
-		if len(data.Certificates) == 0 {
+		if data.Certificates.Len() == 0 {
 			return
 		}
 		var b bytes.Buffer
@@ -261,7 +261,7 @@ func FuzzParseLDIF(f *testing.F) {
 			t.Fatal(err)
 		}
 		again, err := dit.ParseLDIF(&b, "g.ldif")
-		if err != nil || len(again) != 1 || again[0].Mail != data.Certificates[0].Owner.String() || !bytes.Equal(again[0].Certs[0], data.Certificates[0].DER) {
+		if err != nil || len(again) != 1 || again[0].Mail != slices.Collect(data.Certificates.All)[0].Owner.String() || !bytes.Equal(again[0].Certs[0], slices.Collect(data.Certificates.All)[0].DER) {
 			t.Fatalf("%+v came back as %+v, %v", data.Certificates, again, err)
 		}
 	})

@@ -248,8 +248,7 @@ func (c *context) find(key []byte) *Entry {
 // false.
 func (c *context) each(f func(*Entry) bool) bool {
 	last := ""
-	for i := range c.data.Certificates {
-		cert := &c.data.Certificates[i]
+	for cert := range c.data.Certificates.Sorted {
 		if !cert.PublishLDAP {
 			continue
 		}
@@ -281,7 +280,7 @@ func touched(old, new *store.DomainData) []group {
 	var groups []group
 	owners, _, ok := new.Since(old)
 	if !ok {
-		return difference(old.Certificates, new.Certificates)
+		return difference(slices.Collect(old.Certificates.Sorted), slices.Collect(new.Certificates.Sorted))
 	}
 	for _, o := range owners {
 		if g, changed := compare(old.Owned(o), new.Owned(o)); changed {

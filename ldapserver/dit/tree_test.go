@@ -1,8 +1,6 @@
 package dit_test
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,7 +22,7 @@ func domain(t testing.TB, name string, lines ...string) *store.DomainData {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data := &store.DomainData{Domain: d}
+	var certs []store.Certificate
 	for _, line := range lines {
 		at := strings.LastIndexByte(line, ' ')
 		name, hidden := strings.CutPrefix(line[:at], "!")
@@ -33,17 +31,9 @@ func domain(t testing.TB, name string, lines ...string) *store.DomainData {
 			t.Fatal(err)
 		}
 		der := []byte(line[at+1:])
-		sum := sha256.Sum256(der)
-		data.Certificates = append(data.Certificates, store.Certificate{
-			Owner: owner, DER: der, SHA256: hex.EncodeToString(sum[:]), PublishLDAP: !hidden})
+		certs = append(certs, store.Certificate{Owner: owner, DER: der, PublishLDAP: !hidden})
 	}
-	slices.SortFunc(data.Certificates, func(a, b store.Certificate) int {
-		if c := strings.Compare(a.Owner.Key(), b.Owner.Key()); c != 0 {
-			return c
-		}
-		return strings.Compare(a.SHA256, b.SHA256)
-	})
-	return data
+	return &store.DomainData{Domain: d, Certificates: store.NewCertificates(certs...)}
 }
 
 // view is a generation of the store.
