@@ -136,7 +136,7 @@ func (m *nodeMetrics) collectStore(out samples) {
 	for _, d := range v.Domains() {
 		data := v.Domain(d)
 		records += len(data.Records)
-		certificates += len(data.Certificates)
+		certificates += data.Certificates.Len()
 	}
 	out.gauge(generationDesc, float64(v.Rev))
 	out.counter(commitsDesc, m.publisher.published.Load())
