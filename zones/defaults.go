@@ -18,10 +18,19 @@ type DefaultOptions struct {
 	Addresses []netip.Addr // of the host; used when its name lies in the domain
 	LDAPPort  uint16       // 0 = no LDAP
 	TTL       uint32       // 0 = an hour
+	Servers   []NameServer // besides the node: the secondaries
 }
 
-// Timers of a new SOA: what RIPE-203 advises to small zones. Secondaries of
-// this node hear of changes by asking, so refresh is the longest they lag.
+// NameServer is a server for a zone, with the addresses that are to be shown
+// where its name lies in the zone.
+type NameServer struct {
+	Name      string
+	Addresses []netip.Addr
+}
+
+// Timers of a new SOA, within what RFC 1912 §2.2 recommends. A secondary that
+// missed a NOTIFY shows what was replaced for refresh at the longest, so that it
+// stands at an hour although others advise four and more.
 const (
 	soaRefresh = 3600
 	soaRetry   = 600
@@ -43,16 +52,20 @@ func DefaultRecords(d direct.Domain, o DefaultOptions) []store.Record {
 	}
 	records := []store.Record{
 		add(apex, "SOA", fmt.Sprintf("%s hostmaster.%s 1 %d %d %d %d", host, apex, soaRefresh, soaRetry, soaExpire, soaMinimum)),
-		add(apex, "NS", host),
 		add(apex, "MX", "10 "+host),
 	}
-	if d.Contains(host) {
-		for _, a := range o.Addresses {
+	for _, server := range append([]NameServer{{host, o.Addresses}}, o.Servers...) {
+		name := dns.Fqdn(strings.ToLower(server.Name))
+		records = append(records, add(apex, "NS", name))
+		if !d.Contains(name) {
+			continue // whoever has the name says where it is
+		}
+		for _, a := range server.Addresses {
 			typ := "AAAA"
 			if a = a.Unmap().WithZone(""); a.Is4() {
 				typ = "A"
 			}
-			records = append(records, add(host, typ, a.String()))
+			records = append(records, add(name, typ, a.String()))
 		}
 	}
 	if o.LDAPPort != 0 {

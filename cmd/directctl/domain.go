@@ -10,16 +10,17 @@ import (
 )
 
 func (t *tool) domain() *cobra.Command {
-	var addresses []string
+	var addresses, servers []string
 	add := &cobra.Command{
 		Use: "add DOMAIN", Short: "make the node authoritative for a domain", Args: cobra.ExactArgs(1),
-		Long: "add makes the node authoritative for a Health Domain Name, with SOA, NS, MX and\nLDAP SRV records that point to the node. What the parent zone needs is shown.",
+		Long: "add makes the node authoritative for a Health Domain Name, with SOA, NS, MX and\nLDAP SRV records that point to the node. What the parent zone needs is shown.\n\nA domain needs two name servers (RFC 1034 §4.1): give each secondary with --ns.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, err := do(t, cmd.Context(), "domain.add", admin.DomainRequest{Domain: args[0], Addresses: addresses}, showDomain)
+			_, err := do(t, cmd.Context(), "domain.add", admin.DomainRequest{Domain: args[0], Addresses: addresses, Servers: servers}, showDomain)
 			return err
 		},
 	}
 	add.Flags().StringSliceVar(&addresses, "address", nil, "IP address of the node's host name, where it lies inside the domain (repeatable)")
+	add.Flags().StringArrayVar(&servers, "ns", nil, "further name server: HOST, or HOST=ADDRESS,ADDRESS where it lies inside the domain (repeatable)")
 	list := &cobra.Command{
 		Use: "list", Short: "list the node's domains", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"directnode/internal/direct"
@@ -31,7 +32,11 @@ func (s *Service) AddDomain(ctx context.Context, req DomainRequest) (Domain, err
 			return Domain{}, err
 		}
 	}
-	records := zones.DefaultRecords(d, zones.DefaultOptions{Hostname: s.o.Hostname, Addresses: addrs, LDAPPort: s.o.LDAPPort})
+	servers, err := parseServers(d, s.o.Hostname, req.Servers)
+	if err != nil {
+		return Domain{}, err
+	}
+	records := zones.DefaultRecords(d, zones.DefaultOptions{Hostname: s.o.Hostname, Addresses: addrs, LDAPPort: s.o.LDAPPort, Servers: servers})
 	_, err = s.store.Update(ctx, func(tx *store.Tx) error { return tx.AddDomain(d, records) })
 	if err != nil {
 		return Domain{}, storeFailure("the domain "+d.String()+" was not added", err)
@@ -49,6 +54,39 @@ func parseAddresses(list []string) ([]netip.Addr, error) {
 		addrs = append(addrs, addr)
 	}
 	return addrs, nil
+}
+
+// parseServers reads the name servers that a domain has besides the node.
+func parseServers(d direct.Domain, node string, list []string) ([]zones.NameServer, error) {
+	refuse := func(cause, do string) ([]zones.NameServer, error) {
+		return nil, &Error{"DN-DOMAIN-004", CodeUsage, "the domain was not added", cause, do}
+	}
+	var servers []zones.NameServer
+	seen := map[direct.Domain]bool{}
+	if own, err := direct.ParseDomain(node); err == nil {
+		seen[own] = true
+	}
+	for _, text := range list {
+		host, rest, given := strings.Cut(text, "=")
+		name, err := direct.ParseDomain(host)
+		switch {
+		case err != nil:
+			return refuse(fmt.Sprintf("%q is no host name: %v", host, err), "give a name server like ns2.example.org, or ns2."+d.String()+"=192.0.2.1,2001:db8::1 where its name lies inside the domain")
+		case seen[name]:
+			return refuse(name.String()+" is there already", "name each further server once")
+		case d.Contains(name.DNSName()) != given:
+			return refuse("the addresses of "+name.String()+" are needed if its name lies inside "+d.String()+", and only then", "write ns2."+d.String()+"=192.0.2.1, or ns2.example.org")
+		}
+		seen[name] = true
+		server := zones.NameServer{Name: name.DNSName()}
+		if given {
+			if server.Addresses, err = parseAddresses(strings.Split(rest, ",")); err != nil {
+				return nil, err
+			}
+		}
+		servers = append(servers, server)
+	}
+	return servers, nil
 }
 
 func parseDomain(s string) (direct.Domain, error) {

@@ -41,7 +41,10 @@ func TestEveryOrderOverTheSocket(t *testing.T) {
 		bad   []bad
 	}{
 		{"status", struct{}{}, `"hostname":"node.direct.test"`, nil},
-		{"domain.add", admin.DomainRequest{Domain: "C.direct.test", Addresses: []string{"192.0.2.1", "2001:db8::1"}}, `"domain":"c.direct.test"`, []bad{
+		{"domain.add", admin.DomainRequest{Domain: "C.direct.test", Addresses: []string{"192.0.2.1", "2001:db8::1"}, Servers: []string{"NS2.c.direct.test=192.0.2.2,2001:db8::2", "ns.elsewhere.example"}}, `"ns2.c.direct.test. 3600 IN AAAA 2001:db8::2"`, []bad{
+			{admin.DomainRequest{Domain: "d.direct.test", Servers: []string{"ns2"}}, "DN-DOMAIN-004", 2}, {admin.DomainRequest{Domain: "d.direct.test", Servers: []string{"ns2.d.direct.test"}}, "DN-DOMAIN-004", 2},
+			{admin.DomainRequest{Domain: "d.direct.test", Servers: []string{"ns.elsewhere.example=192.0.2.1"}}, "DN-DOMAIN-004", 2}, {admin.DomainRequest{Domain: "d.direct.test", Servers: []string{"node.direct.test"}}, "DN-DOMAIN-004", 2},
+			{admin.DomainRequest{Domain: "d.direct.test", Servers: []string{"a.example", "A.example"}}, "DN-DOMAIN-004", 2}, {admin.DomainRequest{Domain: "d.direct.test", Servers: []string{"ns2.d.direct.test="}}, "DN-DOMAIN-002", 2},
 			{admin.DomainRequest{}, "DN-DOMAIN-001", 2}, {admin.DomainRequest{Domain: "a..b"}, "DN-DOMAIN-001", 2},
 			{admin.DomainRequest{Domain: "d.direct.test", Addresses: []string{"x"}}, "DN-DOMAIN-002", 2}, {admin.DomainRequest{Domain: "a.direct.test"}, "DN-STORE-004", 1},
 		}},

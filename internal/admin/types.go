@@ -8,6 +8,7 @@ import "time"
 type DomainRequest struct {
 	Domain    string   `json:"domain"`
 	Addresses []string `json:"addresses,omitempty"` // add: of the node's host name, where it lies inside the domain
+	Servers   []string `json:"servers,omitempty"`   // add: further name servers, HOST or HOST=ADDRESS,ADDRESS where HOST lies inside the domain
 }
 
 // Domain is one of the node's domains.
