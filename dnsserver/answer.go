@@ -35,6 +35,11 @@ type solver struct {
 	chain   int                         // aliases followed
 	renames [maxChain]*zones.RRset      // by alias: the DNAME it was made of, nil for others
 
+	tsig     tsig // the query's, where it has one
+	sig      signature
+	transfer *Transfer  // instead of an answer
+	notified zones.Name // the zone that a primary says has changed
+
 	zone *zones.Zone
 	got  zones.Answer
 	last *zones.RRset // whose hosts go into the additional section

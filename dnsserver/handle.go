@@ -25,6 +25,10 @@ type Transport struct {
 	// (RFC 7828 §3.3.2); 0 says nothing.
 	Idle time.Duration
 
+	// Peers knows the keys of other servers and what they may have; nil has no
+	// keys, so that every TSIG record is refused and every transfer too.
+	Peers *Peers
+
 	proved bool // the client receives at its address: TCP, or a valid cookie
 }
 
@@ -50,18 +54,47 @@ func (r *Responder) Append(dst []byte, set *zones.Set, packet []byte, t Transpor
 		return dst
 	}
 	s.set, s.t, s.chain, s.last, s.got = set, t, 0, nil, zones.Answer{}
+	s.sig, s.transfer, s.notified = signature{}, nil, ""
+	if rcode == dns.RcodeSuccess && s.q.tsigAt > 0 {
+		rcode = s.verify()
+	}
 	s.begin(dst, &s.q, &s.t, s.prove())
+	s.limit -= s.sig.size(&s.tsig)
 	if rcode == dns.RcodeSuccess {
 		rcode = s.mayAnswer()
 	}
 	switch {
 	case rcode != dns.RcodeSuccess:
 		s.fail(rcode)
+	case s.transfer != nil:
+		return dst // see Transfer
+	case s.isNotify():
+		s.flags |= flagAA // as the request has it (RFC 1996 §4.7)
+	case s.q.qtype == dns.TypeIXFR:
+		s.current()
 	case len(s.q.question) > 0:
 		s.solve()
 		s.afterSolve()
 	}
-	return s.finish(s.q.edns)
+	return s.whole()
+}
+
+// verify weighs the TSIG record of a query.
+func (s *solver) verify() (rcode int) {
+	s.tsig = tsig{}
+	if !s.tsig.parse(s.q.packet, s.q.tsigAt, s.q.tsigData) {
+		return dns.RcodeFormatError
+	}
+	return s.sig.verify(s.q.packet, &s.tsig, s.t.Peers, s.t.At)
+}
+
+// whole is the message with what ends it: OPT, and a signature if the query had one.
+func (s *solver) whole() []byte {
+	out := s.finish(s.q.edns)
+	if s.q.tsigAt > 0 {
+		out = s.sig.answer(out, s.start, &s.tsig, s.t.At)
+	}
+	return out
 }
 
 // prove weighs what the client shows for its address, and gives the options of
@@ -88,12 +121,14 @@ func (s *solver) mayAnswer() (rcode int) {
 		return s.mayLearnCookie()
 	case s.q.qclass != dns.ClassINET:
 		return dns.RcodeRefused // CHAOS too: nobody needs our version
+	case s.isNotify():
+		return s.mayNotify()
 	case s.set == nil:
 		return dns.RcodeServerFailure
 	}
 	switch s.q.qtype {
 	case dns.TypeAXFR, dns.TypeIXFR:
-		return dns.RcodeRefused // the names of a zone are the addresses of people
+		return s.mayTransfer()
 	case dns.TypeOPT, dns.TypeTSIG, dns.TypeNone:
 		return dns.RcodeFormatError // no types to ask for (RFC 6895 §3.1)
 	case dns.TypeTKEY, dns.TypeMAILA, dns.TypeMAILB:

@@ -68,6 +68,8 @@ type Limits struct {
 	TCPPerNetwork int           // of one IPv4 /24 or IPv6 /48; 256
 	FirstByte     time.Duration // from the handshake to the first octet; 3 s
 	Idle          time.Duration // until the next query is there whole; 10 s (RFC 7766 §6.2.3: a few seconds)
+	Transfers     int           // zones that are transferred at a time; 8: a slow secondary must not keep all others waiting
+	Transfer      time.Duration // for one; 30 min: a million certificates over a line of 8 Mbit/s
 	Write         time.Duration // for a batch of answers; 2 s: a client that does not read is gone
 
 	// Answers by UDP to one address that shows no valid cookie; what is over is
@@ -101,6 +103,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.TCPTotal, 1024)
 	set(&l.TCPPerAddress, 32)
 	set(&l.TCPPerNetwork, 256)
+	set(&l.Transfers, 8)
+	wait(&l.Transfer, 30*time.Minute)
 	wait(&l.FirstByte, 3*time.Second)
 	wait(&l.Idle, 10*time.Second)
 	wait(&l.Write, 2*time.Second)

@@ -16,6 +16,11 @@ type query struct {
 	qtype    uint16
 	qclass   uint16
 
+	tsigAt   int    // where a TSIG record begins, 0 = there is none
+	tsigData int    // where its owner ends
+	serial   uint32 // of an IXFR: the version that the client has (RFC 1995 §3)
+	held     bool   // there is one
+
 	edns   edns
 	cookie cookieState // what the cookie in edns is worth
 }
@@ -43,11 +48,14 @@ func (q *query) parse(packet []byte) (rcode int, silent bool) {
 	if q.flags&flagQR != 0 {
 		return 0, true // an answer; answering it could make two servers talk for ever
 	}
-	if q.opcode() != dns.OpcodeQuery {
+	if q.opcode() != dns.OpcodeQuery && q.opcode() != dns.OpcodeNotify {
 		return dns.RcodeNotImplemented, false // RFC 8906 §3.1.4; other counts mean other things
 	}
 	switch binary.BigEndian.Uint16(packet[4:]) {
 	case 0:
+		if q.opcode() != dns.OpcodeQuery {
+			return dns.RcodeFormatError, false // RFC 1996 §3.7
+		}
 		return q.parseCookieQuery(), false
 	case 1:
 	default:
@@ -122,35 +130,46 @@ func skipName(b []byte, at int) (end int, ok bool) {
 	return 0, false
 }
 
-// parseRecords walks the records behind the question and takes the OPT.
+// parseRecords walks the records behind the question and takes what says how
+// to answer: OPT, TSIG, and the SOA of an IXFR.
 func (q *query) parseRecords(at int) (rcode int) {
 	answers := int(binary.BigEndian.Uint16(q.packet[6:]))
 	authority := int(binary.BigEndian.Uint16(q.packet[8:]))
 	additional := int(binary.BigEndian.Uint16(q.packet[10:]))
-	if answers != 0 {
+	if answers != 0 && q.opcode() != dns.OpcodeNotify { // RFC 1996 §3.7: the new SOA
 		return dns.RcodeFormatError
 	}
-	for i := range authority + additional {
-		end, ok := skipName(q.packet, at)
-		if !ok || len(q.packet) < end+10 {
+	above, all := answers+authority, answers+authority+additional
+	for i := range all {
+		end, next, ok := skipRecord(q.packet, at)
+		if !ok {
 			return dns.RcodeFormatError
 		}
-		rr := q.packet[end:]
-		length := int(binary.BigEndian.Uint16(rr[8:]))
-		if len(rr) < 10+length {
-			return dns.RcodeFormatError
-		}
-		if binary.BigEndian.Uint16(rr) == dns.TypeOPT {
-			if i < authority || end != at+1 || q.edns.present || !q.edns.parse(rr[:10+length]) {
+		switch rr := q.packet[end:next]; binary.BigEndian.Uint16(rr) {
+		case dns.TypeOPT:
+			if i < above || end != at+1 || q.edns.present || !q.edns.parse(rr) {
 				// RFC 6891 §6.1.1: one, in the additional section, owned by the root.
 				q.edns = edns{}
 				return dns.RcodeFormatError
 			}
+		case dns.TypeTSIG:
+			if i < above || i != all-1 { // RFC 8945 §5.1
+				return dns.RcodeFormatError
+			}
+			q.tsigAt, q.tsigData = at, end
+		case dns.TypeSOA:
+			if q.qtype == dns.TypeIXFR && i < above && len(rr) >= recordHead+2+soaNumbers {
+				q.serial, q.held = binary.BigEndian.Uint32(rr[len(rr)-soaNumbers:]), true
+			}
 		}
-		at = end + 10 + length
+		at = next
 	}
 	if at != len(q.packet) || q.edns.malformed {
 		return dns.RcodeFormatError // RFC 7873 §5.2.2 for an option that cannot be a cookie
 	}
 	return dns.RcodeSuccess
 }
+
+// soaNumbers is the numbers at the end of a SOA, the serial first (RFC 1035
+// §3.3.13).
+const soaNumbers = 5 * 4

@@ -28,6 +28,13 @@ type Options struct {
 	// it daily.
 	CookieSecret [16]byte
 
+	// Peers gives what the current generation says of other servers; it is
+	// called like the function that gives the zones. Nil = nobody.
+	Peers func() *Peers
+	// Notified is called when a primary says that a zone has changed (RFC 1996).
+	// It must not block. Nil = nobody wants to know.
+	Notified func(apex zones.Name)
+
 	Log *slog.Logger // nil = silent
 }
 
@@ -43,6 +50,10 @@ type Server struct {
 	misses  *misses
 	totals  totals
 	ids     atomic.Uint64
+
+	peers     func() *Peers
+	notified  func(apex zones.Name)
+	transfers chan struct{} // holds a token for each transfer that runs
 }
 
 // New makes a server. set gives the current generation; it is called once for
@@ -55,7 +66,14 @@ func New(set func() *zones.Set, o Options) *Server {
 		log = slog.New(slog.DiscardHandler)
 	}
 	at := time.Now()
-	s := &Server{set: set, udpCert: cert, limits: limits, log: log, conns: newConns(limits), cookies: NewCookies(o.CookieSecret, at), misses: newMisses(at)}
+	s := &Server{set: set, udpCert: cert, limits: limits, log: log, conns: newConns(limits), cookies: NewCookies(o.CookieSecret, at), misses: newMisses(at),
+		peers: o.Peers, notified: o.Notified, transfers: make(chan struct{}, limits.Transfers)}
+	if s.peers == nil {
+		s.peers = func() *Peers { return nil }
+	}
+	if s.notified == nil {
+		s.notified = func(zones.Name) {}
+	}
 	if limits.Rate > 0 {
 		absences := limits.Absences
 		if absences < 0 {
@@ -122,7 +140,7 @@ type reader struct {
 // transport is what the packets of a batch have in common.
 func (s *Server) transport(tcp bool, at time.Time) Transport {
 	s.cookies.roll(at)
-	return Transport{TCP: tcp, UDPCert: s.udpCert, Cookies: s.cookies, At: at, Idle: s.limits.Idle}
+	return Transport{TCP: tcp, UDPCert: s.udpCert, Cookies: s.cookies, At: at, Idle: s.limits.Idle, Peers: s.peers()}
 }
 
 // answer answers one packet of a client, with the duties of a server added: no
@@ -140,10 +158,11 @@ func (s *Server) answer(r *reader, dst, packet []byte, t Transport, peer net.Add
 	}()
 	t.Peer = addrOf(peer)
 	out = r.responder.Append(dst, s.set(), packet, t)
-	if len(out) == len(dst) {
-		r.tally[countSilent]++
-	} else {
+	switch {
+	case len(out) > len(dst):
 		out = s.account(r, out)
+	case r.responder.s.transfer == nil:
+		r.tally[countSilent]++
 	}
 	if s.log.Enabled(context.Background(), slog.LevelDebug) {
 		s.logQuery(packet, out[len(dst):], t, peer)
@@ -164,5 +183,8 @@ func (s *Server) account(r *reader, out []byte) []byte {
 		out = q.slip()
 	}
 	r.tally.count(q)
+	if q.notified != "" {
+		s.notified(q.notified)
+	}
 	return out
 }

@@ -24,6 +24,7 @@ const (
 	countServFail
 	countNotImp
 	countRefused
+	countNotAuth
 	countBadVers
 	countBadCookie
 	countCookieOnly
@@ -36,6 +37,8 @@ const (
 	countCookieStale
 	countCookieValid
 	countSuspects
+	countNotify
+	countTransfer
 	counters
 )
 
@@ -43,7 +46,7 @@ const (
 var (
 	resultNames = map[counter]string{
 		countAnswer: "answer", countReferral: "referral", countNoData: "nodata", countNXDomain: "nxdomain", countFormErr: "formerr", countServFail: "servfail",
-		countNotImp: "notimp", countRefused: "refused", countBadVers: "badvers", countBadCookie: "badcookie", countCookieOnly: "cookie",
+		countNotImp: "notimp", countRefused: "refused", countNotAuth: "notauth", countNotify: "notify", countTransfer: "transfer", countBadVers: "badvers", countBadCookie: "badcookie", countCookieOnly: "cookie",
 	}
 	truncationNames = map[counter]string{countTooLarge: "size", countNeedsProof: "proof", countTooMany: "rate"}
 	cookieNames     = [...]string{cookieAbsent: "absent", cookieClient: "client", cookieForeign: "foreign", cookieStale: "stale", cookieValid: "valid"}
@@ -97,10 +100,18 @@ func (s *solver) result() counter {
 		return countNotImp
 	case dns.RcodeRefused:
 		return countRefused
+	case dns.RcodeNotAuth:
+		return countNotAuth
 	case dns.RcodeBadVers:
 		return countBadVers
 	case dns.RcodeBadCookie:
 		return countBadCookie
+	}
+	switch {
+	case s.notified != "":
+		return countNotify
+	case s.q.qtype == dns.TypeIXFR:
+		return countTransfer
 	}
 	switch s.got.Kind {
 	case zones.NXDomain:
@@ -121,8 +132,8 @@ type Stats struct {
 	Silent   uint64 // packets that are no query
 
 	// Results counts the answers by what they say: answer, referral, nodata,
-	// nxdomain, cookie (no question), and the errors formerr, servfail, notimp,
-	// refused, badvers, badcookie.
+	// nxdomain, cookie (no question), notify, transfer, and the errors formerr,
+	// servfail, notimp, refused, notauth, badvers, badcookie.
 	Results map[string]uint64
 	// Truncated counts answers with TC by the reason: size, proof (the address
 	// must be proved first), rate (the address or its network is over its share).

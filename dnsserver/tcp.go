@@ -60,7 +60,7 @@ func (s *Server) serveConn(ctx context.Context, cn *conn) error {
 			}
 			return fmt.Errorf("%d octets of a query: %w", len(x.in), err)
 		}
-		answered, err := x.answer()
+		answered, err := x.answer(ctx)
 		if err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func (x *exchange) read() error {
 
 // answer answers every query that is there whole and writes the answers
 // together, each behind its length (RFC 7766 §8: never in a write of its own).
-func (x *exchange) answer() (any bool, err error) {
+func (x *exchange) answer(ctx context.Context) (any bool, err error) {
 	t := x.server.transport(true, time.Now())
 	used := 0
 	for {
@@ -114,7 +114,10 @@ func (x *exchange) answer() (any bool, err error) {
 		start := len(x.out)
 		x.out = x.server.answer(&x.reader, append(x.out, 0, 0), packet, t, x.conn.RemoteAddr())
 		if len(x.out) == start+lengthSize {
-			x.out = x.out[:start] // silence
+			x.out = x.out[:start] // silence, or a transfer
+			if err := x.transfer(ctx); err != nil {
+				return true, err
+			}
 			continue
 		}
 		binary.BigEndian.PutUint16(x.out[start:], uint16(len(x.out)-start-lengthSize))
@@ -147,16 +150,22 @@ func (x *exchange) flush() error {
 	if len(x.out) == 0 {
 		return nil
 	}
-	at := time.Now()
+	if err := x.write(x.out, time.Now()); err != nil {
+		return err
+	}
+	if x.out = x.out[:0]; cap(x.out) > tcpKeep {
+		x.out = nil
+	}
+	return nil
+}
+
+func (x *exchange) write(b []byte, at time.Time) error {
 	x.conn.since.Store(at.UnixNano())
 	if err := x.conn.SetWriteDeadline(at.Add(x.server.limits.Write)); err != nil {
 		return err
 	}
-	if _, err := x.conn.Write(x.out); err != nil {
+	if _, err := x.conn.Write(b); err != nil {
 		return fmt.Errorf("write: %w", err)
-	}
-	if x.out = x.out[:0]; cap(x.out) > tcpKeep {
-		x.out = nil
 	}
 	return nil
 }

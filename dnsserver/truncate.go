@@ -97,5 +97,5 @@ func (s *solver) slip() []byte {
 	s.truncate()
 	s.rcode = dns.RcodeSuccess
 	s.cut = tooMany
-	return s.finish(s.q.edns)
+	return s.whole()
 }

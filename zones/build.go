@@ -128,10 +128,17 @@ func zoneOf(apex Name, in inputs, before *Zone, next *Set) (*Zone, error) {
 		before:  before,
 		certTTL: cmp.Or(next.options.CertTTL, defaultCertTTL),
 	}
+	var err error
 	if owners, ok := in.since(before); ok {
-		return b.zone, b.change(owners)
+		err = b.change(owners)
+	} else {
+		err = b.build(apex)
 	}
-	return b.zone, b.build(apex)
+	if err != nil {
+		return nil, err
+	}
+	b.zone.remember(before)
+	return b.zone, nil
 }
 
 // builder makes one zone, with build or with change.

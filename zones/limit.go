@@ -30,6 +30,20 @@ const (
 	// maxWidth bounds the digits of one number: a label has 63 octets.
 	maxWidth = 63
 
+	// maxHistory is how many steps of a zone are kept for incremental transfers:
+	// a secondary that is further behind takes all of it. minHistoryOctets lets a
+	// small zone be followed too, maxHistoryOctets is what a transfer takes a
+	// second for. usualCert and usualRecord estimate a zone.
+	maxHistory       = 1024
+	minHistoryOctets = 64 << 10
+	maxHistoryOctets = 4 << 20
+	usualCert        = 1500
+	usualRecord      = 64
+
+	// maxComparedNames bounds the comparison of two versions of which nobody
+	// says where they differ.
+	maxComparedNames = 50_000
+
 	// maxTTL is the largest TTL (RFC 2181 §8: the top bit is zero).
 	maxTTL = 1<<31 - 1
 

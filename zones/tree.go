@@ -15,6 +15,7 @@ type Zone struct {
 	nodes    table
 	negative *RRset         // the SOA for negative answers (RFC 2308 §3)
 	unnamed  []direct.Owner // whose certificates have no domain name to stand at
+	history  []*Diff        // the steps that led to this version, the oldest first; those that are kept
 
 	from inputs
 }

@@ -50,7 +50,6 @@ func pemBody(b []byte) string {
 func TestInterop(t *testing.T) {
 	w := testnode.Quickstart(t)
 	t.Run("dig and kdig read CERT records over TCP", func(t *testing.T) { interopDNS(t, w) })
-	t.Run("dig asks the questions of RFC 8906", func(t *testing.T) { interopRFC8906(t, w) })
 	t.Run("ldapsearch reads certificates by the three filters", func(t *testing.T) { interopLDAP(t, w) })
 	t.Run("swaks submits and bob has it", func(t *testing.T) { interopSubmission(t, w) })
 	t.Run("openssl opens what crossed", func(t *testing.T) { interopOpen(t, w) })
@@ -94,54 +93,6 @@ func interopDNS(t *testing.T, w *testnode.World) {
 	out = run(t, nil, "dig", "@"+host, "-p", port, "TXT", "alice.a.direct.test")
 	if !strings.Contains(string(out), "NOERROR") || !strings.Contains(string(out), "SOA") {
 		t.Errorf("dig of a type that is not there: %s", out)
-	}
-}
-
-// interopRFC8906 gives dig the command lines of RFC 8906 §8, each as it stands
-// there and once more by TCP.
-func interopRFC8906(t *testing.T, w *testnode.World) {
-	const zone = "a.direct.test"
-	host, port, _ := net.SplitHostPort(w.A.Config.DNS.Listen[0])
-	const (
-		soa    = "\tSOA\t"
-		aa     = "flags: qr aa;"
-		opt    = "; EDNS: version: 0,"
-		mbz    = "MBZ"
-		opt100 = "OPT=100"
-	)
-	for _, c := range []struct{ section, line, status, shows, hides string }{
-		{"8.1.1", "+noedns +noad +norec soa " + zone, "NOERROR", soa + "|" + aa, opt},
-		{"8.1.2", "+noedns +noad +norec type1000 " + zone, "NOERROR", aa + "|ANSWER: 0", opt},
-		{"8.1.3.1", "+noedns +noad +norec +cd soa " + zone, "NOERROR", soa + "|" + aa, opt},
-		{"8.1.3.2", "+noedns +norec +ad soa " + zone, "NOERROR", soa + "|" + aa, opt},
-		{"8.1.3.3", "+noedns +noad +norec +zflag soa " + zone, "NOERROR", soa + "|" + aa, opt + "|" + mbz},
-		{"8.1.3.4", "+noedns +noad +rec soa " + zone, "NOERROR", soa + "|flags: qr aa rd;", opt},
-		{"8.1.4", "+noedns +noad +opcode=15 +norec +header-only", "NOTIMP", "opcode: RESERVED15|flags: qr;", soa},
-		{"8.1.5", "+noedns +noad +norec +tcp soa " + zone, "NOERROR", soa + "|" + aa, opt},
-		{"8.2.1", "+nocookie +edns=0 +noad +norec soa " + zone, "NOERROR", soa + "|" + aa + "|" + opt, "COOKIE"},
-		{"8.2.2", "+nocookie +edns=1 +noednsneg +noad +norec soa " + zone, "BADVERS", opt + "|flags: qr;", soa},
-		{"8.2.3", "+nocookie +edns=0 +noad +norec +ednsopt=100 soa " + zone, "NOERROR", soa + "|" + aa + "|" + opt, opt100},
-		{"8.2.4", "+nocookie +edns=0 +noad +norec +ednsflags=0x40 soa " + zone, "NOERROR", soa + "|" + aa + "|" + opt, mbz},
-		{"8.2.5", "+nocookie +edns=1 +noednsneg +noad +norec +ednsflags=0x40 soa " + zone, "BADVERS", opt + "|flags: qr;", soa + "|" + mbz},
-		{"8.2.6", "+nocookie +edns=1 +noednsneg +noad +norec +ednsopt=100 soa " + zone, "BADVERS", opt + "|flags: qr;", soa + "|" + opt100},
-		{"8.2.7", "+norec +dnssec +bufsize=512 +ignore dnskey " + zone, "NOERROR", opt + " flags: do;", mbz},
-		{"8.2.8", "+nocookie +edns=0 +noad +norec +dnssec soa " + zone, "NOERROR", soa + "|" + aa + "|" + opt + " flags: do;", mbz},
-		{"8.2.9", "+nocookie +edns=1 +noednsneg +noad +norec +dnssec soa " + zone, "BADVERS", opt + " flags: do;|flags: qr;", soa},
-		{"8.2.10", "+edns=0 +noad +norec +cookie +nsid +expire +subnet=0.0.0.0/0 soa " + zone, "NOERROR", soa + "|" + aa + "|" + opt + "|(good)", mbz},
-	} {
-		for _, transport := range []string{"+notcp", "+tcp"} {
-			out := string(run(t, nil, "dig", append([]string{"@" + host, "-p", port, transport, "+tries=1"}, strings.Fields(c.line)...)...))
-			wrong := !strings.Contains(out, "status: "+c.status+",")
-			for part := range strings.SplitSeq(c.shows, "|") {
-				wrong = wrong || !strings.Contains(out, part)
-			}
-			for part := range strings.SplitSeq(c.hides, "|") {
-				wrong = wrong || strings.Contains(out, part)
-			}
-			if wrong || strings.Contains(out, "WARNING") && c.section != "8.1.3.4" {
-				t.Errorf("§%s, %s: want %s with %q and without %q:\n%s", c.section, transport, c.status, c.shows, c.hides, out)
-			}
-		}
 	}
 }
 
