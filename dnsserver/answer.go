@@ -18,6 +18,7 @@ const (
 	solveRename                  // put the DNAME and a CNAME made of it there and go on
 	solveAuthority               // prove the absence, or refer to other servers
 	solveAdditional              // add the addresses of hosts that were named
+	solveSigner                  // answer with what signing makes: RRSIG, NSEC
 	tooLong                      // what must be there does not fit
 	refused                      // not our zone
 	solved
@@ -43,6 +44,8 @@ type solver struct {
 	zone *zones.Zone
 	got  zones.Answer
 	last *zones.RRset // whose hosts go into the additional section
+
+	proving
 }
 
 // asked is the name of the question in lower case.
@@ -55,6 +58,8 @@ func (s *solver) solve() {
 	s.base, s.baseAt = s.name, headerSize
 	for next := solveName; next != solved; {
 		switch next {
+		case solveSigner:
+			next = s.solveSigner()
 		case solveName:
 			next = s.solveName()
 		case solveAnswer:
@@ -74,6 +79,9 @@ func (s *solver) solve() {
 			s.fail(dns.RcodeRefused)
 			next = solved
 		}
+		if len(s.pending) > 0 && (next == solved || next == solveAuthority || next == solveAdditional) && !s.addPending() {
+			next = tooLong
+		}
 	}
 }
 
@@ -91,9 +99,13 @@ func (s *solver) solveName() state {
 		}
 		return refused
 	}
+	s.secured()
 	s.zone.LookupInto(&s.got, s.name, s.q.qtype)
 	if s.got.Kind != zones.Referral || s.chain > 0 {
 		s.flags |= flagAA // RFC 1035 §4.1.1: it speaks of the first name
+	}
+	if s.zone.Signer() != nil && s.askedForSigner() {
+		return solveSigner
 	}
 	switch s.got.Kind {
 	case zones.Hit:
@@ -106,7 +118,10 @@ func (s *solver) solveName() state {
 	case zones.DName:
 		return solveRename
 	case zones.NXDomain:
-		s.rcode = dns.RcodeNameError // RFC 6604 §3: of the last name of a chain
+		s.absent = true
+		if !s.secure || !s.compact() {
+			s.rcode = dns.RcodeNameError // RFC 6604 §3: of the last name of a chain
+		}
 	}
 	return solveAuthority
 }
@@ -120,6 +135,9 @@ func (s *solver) solveAnswer() state {
 		return tooLong
 	}
 	s.answers += s.got.RRset.Count
+	if s.secure && !s.signAnswer() {
+		return tooLong
+	}
 	s.last = s.got.RRset
 	return solveAdditional
 }
@@ -134,6 +152,9 @@ func (s *solver) solveAlias() state {
 		return tooLong
 	}
 	s.answers++
+	if s.secure && !s.signAnswer() {
+		return tooLong
+	}
 	// The record's owner is base itself, a pointer: the target's place is known.
 	return s.follow(append(s.names[s.chain+1][:0], s.got.RRset.Target()...), at+aliasTarget)
 }
@@ -175,8 +196,8 @@ func (s *solver) addRename(owner zones.Name, set *zones.RRset) bool {
 		}
 	}
 	s.renames[s.chain] = set
-	s.answers++
-	return add(&s.reply, owner, set)
+	var name [maxName]byte
+	return s.addSigned(append(name[:0], owner...), set, &s.answers)
 }
 
 // addAlias writes a CNAME record for base.
@@ -219,6 +240,9 @@ func (s *solver) solveAuthority() state {
 		return tooLong
 	}
 	s.authority += set.Count
+	if s.secure && !s.proveAuthority() {
+		return tooLong
+	}
 	s.last = set
 	return solveAdditional
 }
@@ -232,6 +256,9 @@ func (s *solver) solveAdditional() state {
 			}
 			if add(&s.reply, host.Name(), set) {
 				s.additional += set.Count
+				if s.secure && host.Authoritative() {
+					s.signHost(host, set)
+				}
 				continue
 			}
 			// RFC 9471 §3: glue without which the referral is of no use must be

@@ -13,6 +13,8 @@ type edns struct {
 	size      int
 	version   uint8
 	do        bool
+	co        bool // compact answers to names that do not exist are welcome (RFC 9824 §5.1)
+	compact   bool // of our answer: it is one of a server that makes them
 	cookie    cookieOption
 	keepAlive bool // the client asks how long we keep an idle connection (RFC 7828 §3.2.1)
 	malformed bool // the COOKIE option cannot be one
@@ -22,6 +24,7 @@ const (
 	optSize    = 11 // an OPT record without options: root, type, size, flags, length
 	optionSize = 4  // code and length before an option's data
 	flagDO     = 1 << 15
+	flagCO     = 1 << 14
 )
 
 // The options that we know. Others are ignored (RFC 6891 §6.1.2), NSID (RFC
@@ -39,6 +42,7 @@ func (e *edns) parse(rr []byte) bool {
 	e.size = int(binary.BigEndian.Uint16(rr[2:]))
 	e.version = rr[5]
 	e.do = binary.BigEndian.Uint16(rr[6:])&flagDO != 0
+	e.co = binary.BigEndian.Uint16(rr[6:])&flagCO != 0
 	for options := rr[10:]; len(options) > 0; {
 		if len(options) < optionSize {
 			return false
@@ -104,7 +108,7 @@ func (o *options) append(msg []byte) []byte {
 
 // append writes our OPT record. rcode is the whole extended code: its upper
 // eight bits stand here (RFC 6891 §6.1.3). Of the flags DO is copied (RFC 3225
-// §3), the others are zero (RFC 6891 §6.1.4).
+// §3), CO where RFC 9824 §5.1 wants it, the others are zero (RFC 6891 §6.1.4).
 func (e *edns) append(msg []byte, rcode int, o *options) []byte {
 	msg = append(msg, 0)
 	msg = binary.BigEndian.AppendUint16(msg, dns.TypeOPT)
@@ -113,6 +117,9 @@ func (e *edns) append(msg []byte, rcode int, o *options) []byte {
 	flags := uint16(0)
 	if e.do {
 		flags = flagDO
+	}
+	if e.compact {
+		flags |= flagCO
 	}
 	msg = binary.BigEndian.AppendUint16(msg, flags)
 	msg = binary.BigEndian.AppendUint16(msg, uint16(o.size()))

@@ -21,6 +21,9 @@ type Transport struct {
 	Peer    netip.Addr
 	At      time.Time
 
+	// Signing bounds what signing takes of the machine; nil bounds nothing.
+	Signing *Signing
+
 	// Idle is what a client that asks by TCP is told about idle connections
 	// (RFC 7828 §3.3.2); 0 says nothing.
 	Idle time.Duration
@@ -54,6 +57,7 @@ func (r *Responder) Append(dst []byte, set *zones.Set, packet []byte, t Transpor
 		return dst
 	}
 	s.set, s.t, s.chain, s.last, s.got = set, t, 0, nil, zones.Answer{}
+	s.proving.reset()
 	s.sig, s.transfer, s.notified = signature{}, nil, ""
 	if rcode == dns.RcodeSuccess && s.q.tsigAt > 0 {
 		rcode = s.verify()
@@ -129,8 +133,8 @@ func (s *solver) mayAnswer() (rcode int) {
 	switch s.q.qtype {
 	case dns.TypeAXFR, dns.TypeIXFR:
 		return s.mayTransfer()
-	case dns.TypeOPT, dns.TypeTSIG, dns.TypeNone:
-		return dns.RcodeFormatError // no types to ask for (RFC 6895 §3.1)
+	case dns.TypeOPT, dns.TypeTSIG, dns.TypeNXNAME, dns.TypeNone:
+		return dns.RcodeFormatError // no types to ask for (RFC 6895 §3.1, RFC 9824 §3.5)
 	case dns.TypeTKEY, dns.TypeMAILA, dns.TypeMAILB:
 		return dns.RcodeNotImplemented
 	}

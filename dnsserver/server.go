@@ -48,6 +48,7 @@ type Server struct {
 	cookies *Cookies
 	rates   *limiter // nil without a limit
 	misses  *misses
+	signing *Signing
 	totals  totals
 	ids     atomic.Uint64
 
@@ -66,7 +67,7 @@ func New(set func() *zones.Set, o Options) *Server {
 		log = slog.New(slog.DiscardHandler)
 	}
 	at := time.Now()
-	s := &Server{set: set, udpCert: cert, limits: limits, log: log, conns: newConns(limits), cookies: NewCookies(o.CookieSecret, at), misses: newMisses(at),
+	s := &Server{set: set, udpCert: cert, limits: limits, log: log, conns: newConns(limits), cookies: NewCookies(o.CookieSecret, at), misses: newMisses(at), signing: NewSigning(),
 		peers: o.Peers, notified: o.Notified, transfers: make(chan struct{}, limits.Transfers)}
 	if s.peers == nil {
 		s.peers = func() *Peers { return nil }
@@ -140,7 +141,7 @@ type reader struct {
 // transport is what the packets of a batch have in common.
 func (s *Server) transport(tcp bool, at time.Time) Transport {
 	s.cookies.roll(at)
-	return Transport{TCP: tcp, UDPCert: s.udpCert, Cookies: s.cookies, At: at, Idle: s.limits.Idle, Peers: s.peers()}
+	return Transport{TCP: tcp, UDPCert: s.udpCert, Cookies: s.cookies, At: at, Idle: s.limits.Idle, Peers: s.peers(), Signing: s.signing}
 }
 
 // answer answers one packet of a client, with the duties of a server added: no
@@ -173,7 +174,7 @@ func (s *Server) answer(r *reader, dst, packet []byte, t Transport, peer net.Add
 // account charges an answer to the address that it goes to.
 func (s *Server) account(r *reader, out []byte) []byte {
 	q := &r.responder.s
-	absence := q.rcode == dns.RcodeNameError
+	absence := q.rcode == dns.RcodeNameError || q.absent && q.authority > 0
 	if absence && s.misses.add(q.t.Peer, q.asked(), q.t.At) {
 		r.tally[countSuspects]++
 	}

@@ -120,8 +120,13 @@ func dnskeyLabel(d direct.Domain, public []byte) string {
 // NewDNSKey makes a key for a domain, sealed; the caller gives it its state and
 // puts it into a Signing. Errors are *Refusal with ErrNoMasterKey or ErrInvalid.
 func (tx *Tx) NewDNSKey(d direct.Domain, algorithm uint8, role KeyRole) (DNSKey, error) {
+	return tx.seal.NewDNSKey(d, algorithm, role)
+}
+
+// NewDNSKey makes a key as Tx.NewDNSKey does.
+func (s *Sealer) NewDNSKey(d direct.Domain, algorithm uint8, role KeyRole) (DNSKey, error) {
 	object := "a DNSSEC key for " + d.String()
-	if tx.seal == nil {
+	if s == nil {
 		return DNSKey{}, refuse(object, ErrNoMasterKey, "")
 	}
 	key, err := generateDNSKey(algorithm)
@@ -138,7 +143,7 @@ func (tx *Tx) NewDNSKey(d direct.Domain, algorithm uint8, role KeyRole) (DNSKey,
 		return DNSKey{}, refuse(object, ErrInvalid, "%v", err)
 	}
 	sum := sha256.Sum256(public)
-	return DNSKey{ID: hex.EncodeToString(sum[:8]), Role: role, Public: public, Sealed: tx.seal.sealDER(dnskeyLabel(d, public), der)}, nil
+	return DNSKey{ID: hex.EncodeToString(sum[:8]), Role: role, Public: public, Sealed: s.sealDER(dnskeyLabel(d, public), der)}, nil
 }
 
 func generateDNSKey(algorithm uint8) (crypto.Signer, error) {

@@ -16,7 +16,8 @@ import (
 
 // Options is what an operator may choose about all zones.
 type Options struct {
-	CertTTL uint32 // of CERT records; 0 = half an hour
+	CertTTL uint32        // of CERT records; 0 = half an hour
+	Seal    *store.Sealer // opens the keys of signed zones; nil where there are none
 }
 
 // BuildError is why a generation was refused: what is wrong, and where.
@@ -51,7 +52,7 @@ func (s *Set) Update(v *store.View) (*Set, error) { return build(s, v.Rev, dataO
 func BuildParsed(rev int64, o Options, texts ...Parsed) (*Set, error) {
 	var all []*store.DomainData
 	for _, p := range texts {
-		d := &store.DomainData{Domain: p.Domain, Records: p.Records}
+		d := &store.DomainData{Domain: p.Domain, Records: p.Records, Signing: p.Signing}
 		certs := make([]store.Certificate, 0, len(p.Certs))
 		for _, c := range p.Certs {
 			certs = append(certs, store.Certificate{Owner: c.Owner, DER: c.DER, PublishDNS: true})
@@ -71,7 +72,7 @@ func dataOf(v *store.View) []*store.DomainData {
 }
 
 func build(before *Set, rev int64, all []*store.DomainData) (*Set, error) {
-	next := &Set{rev: rev, options: before.options, zones: make(map[Name]*Zone, len(all))}
+	next := &Set{rev: rev, options: before.options, memory: before.memory, zones: make(map[Name]*Zone, len(all))}
 	hosted := make(map[Name]*store.DomainData, len(all))
 	for _, d := range all {
 		apex, err := ParseName(d.Domain.DNSName())
@@ -128,7 +129,10 @@ func zoneOf(apex Name, in inputs, before *Zone, next *Set) (*Zone, error) {
 		before:  before,
 		certTTL: cmp.Or(next.options.CertTTL, defaultCertTTL),
 	}
-	var err error
+	err := b.openKeys(apex, next)
+	if err != nil {
+		return nil, err
+	}
 	if owners, ok := in.since(before); ok {
 		err = b.change(owners)
 	} else {
@@ -161,7 +165,7 @@ func (b *builder) build(apex Name) error {
 	for _, name := range in.below {
 		b.node(name) // it exists, whether or not the records delegate it
 	}
-	for _, step := range []func() error{b.addRecords, b.addCertificates, b.group, b.checkApex, b.cutAt, b.renameAt, b.link} {
+	for _, step := range []func() error{b.addRecords, b.addCertificates, b.group, b.checkApex, b.addKeys, b.cutAt, b.renameAt, b.link} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -26,6 +26,8 @@ type Parsed struct {
 	Records []store.Record
 	// Certs are the CERT records of type PKIX.
 	Certs []ParsedCert
+	// Signing is for BuildParsed alone: no text has it.
+	Signing *store.Signing
 }
 
 // ParsedCert is a certificate of a zone text and where it stood.

@@ -125,5 +125,9 @@ func (r *RRset) RData(yield func([]byte) bool) {
 	}
 }
 
+// Authoritative tells whether the zone's own servers answer for the name: it lies
+// neither at nor below a cut.
+func (n *Node) Authoritative() bool { return n.cut == nil }
+
 // Within tells whether the node is top or lies below it.
 func (n *Node) Within(top *Node) bool { return n.name.within(top.name) }

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -282,7 +283,7 @@ func (r *RRset) hash(seed maphash.Seed) uint64 { return maphash.Bytes(seed, r.wi
 
 // signingSets are the RRsets that signing adds to the apex: the keys, what the
 // parent is asked to publish (RFC 7344, RFC 8078), and the parameters of NSEC3.
-func signingSets(d direct.Domain, apex Name, is *store.Signing) []*RRset {
+func signingSets(apex Name, is *store.Signing) []*RRset {
 	var dnskey, cds, cdnskey []rdata
 	for _, k := range is.Keys {
 		dnskey = append(dnskey, rdata{body: dnskeyRData(is.Algorithm, k)})
@@ -348,3 +349,41 @@ func DS(d direct.Domain, is *store.Signing) (lines []string) {
 
 // KeyTag is the tag of a key's DNSKEY record (RFC 4034 App. B).
 func KeyTag(algorithm uint8, k store.DNSKey) uint16 { return tagOf(dnskeyRData(algorithm, k)) }
+
+// openKeys gives the zone its signer if the domain is signed.
+func (b *builder) openKeys(apex Name, next *Set) error {
+	data := b.zone.from.data
+	if data.Signing == nil {
+		return nil
+	}
+	if names := data.Certificates.Len() + len(data.Records); next.memory == nil || !next.memory.holds(names) {
+		next.memory = newSignatures(names)
+	}
+	var before *Signer
+	if b.before != nil {
+		before = b.before.signer
+	}
+	signer, err := newSigner(apex, data.Domain, data.Signing, next.options.Seal, before, next.memory)
+	if err != nil {
+		return b.refuse(apex, dns.TypeDNSKEY, "%v", err)
+	}
+	b.zone.signer = signer
+	return nil
+}
+
+// addKeys adds the records of the keys to the apex. None may be there from
+// elsewhere: a key that does not sign here would break the chain of trust.
+func (b *builder) addKeys() error {
+	if b.zone.signer == nil {
+		return nil
+	}
+	apex := b.zone.apex
+	for _, s := range apex.sets {
+		if madeBySigner(s.Type) {
+			return b.refuse(apex.name, s.Type, "among the records of a signed domain; remove it: these records are made of the domain's own keys")
+		}
+	}
+	apex.sets = append(apex.sets, signingSets(apex.name, b.zone.from.data.Signing)...)
+	slices.SortFunc(apex.sets, func(x, y *RRset) int { return cmp.Compare(x.Type, y.Type) })
+	return nil
+}

@@ -14,6 +14,7 @@ type Zone struct {
 	apex     *Node
 	nodes    table
 	negative *RRset         // the SOA for negative answers (RFC 2308 §3)
+	signer   *Signer        // nil: not signed
 	unnamed  []direct.Owner // whose certificates have no domain name to stand at
 	history  []*Diff        // the steps that led to this version, the oldest first; those that are kept
 
@@ -36,6 +37,9 @@ func (z *Zone) Serial() uint32 { return z.serial }
 // Apex is the node of the domain itself.
 func (z *Zone) Apex() *Node { return z.apex }
 
+// Signer signs the zone's answers; nil for a zone that is not signed.
+func (z *Zone) Signer() *Signer { return z.signer }
+
 // Negative is the SOA as it stands in negative answers: its TTL is the lesser
 // of the SOA's own and the MINIMUM field (RFC 2308 §3).
 func (z *Zone) Negative() *RRset { return z.negative }
@@ -52,6 +56,7 @@ func (z *Zone) Unnamed() []direct.Owner { return z.unnamed }
 type Set struct {
 	rev     int64
 	options Options
+	memory  *Signatures // nil until a zone is signed; the next generation has it too
 	zones   map[Name]*Zone
 	deepest int // labels of the longest apex
 }

@@ -32,6 +32,7 @@ import (
 	"directnode/sta/track"
 	"directnode/store"
 	"directnode/store/kv/bolt"
+	"directnode/zones"
 )
 
 // serve runs the node until ctx ends and everything has drained.
@@ -120,6 +121,7 @@ func (n *node) openStore(ctx context.Context) error {
 	sealer := store.NewSealer(key)
 	n.publisher = &publisher{
 		sealer: sealer,
+		zones:  zones.Options{Seal: sealer},
 		dit:    dit.Options{Anonymous: n.cfg.LDAP.Anonymous, StartTLS: n.tls.config() != nil, Version: version()},
 		log:    n.log,
 	}

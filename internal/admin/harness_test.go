@@ -40,8 +40,9 @@ func newNode(t *testing.T, change ...func(*store.Options)) *node {
 	t.Helper()
 	db := memory.New(memory.Options{})
 	t.Cleanup(func() { _ = db.Close() })
-	o := store.Options{Seal: store.NewSealer([32]byte{1}), Prepare: func(next *store.View) (func(), error) {
-		_, err := zones.Build(next, zones.Options{})
+	seal := store.NewSealer([32]byte{1})
+	o := store.Options{Seal: seal, Prepare: func(next *store.View) (func(), error) {
+		_, err := zones.Build(next, zones.Options{Seal: seal})
 		return nil, err
 	}}
 	for _, f := range change {
