@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -35,21 +37,42 @@ func fromEnv(t *testing.T, name string, def int) (n int, given bool) {
 	return n, true
 }
 
-// resting is what a process holds when nothing goes on.
-func resting() (goroutines int, heap uint64) {
-	var m runtime.MemStats
+// holding is what a process holds when nothing goes on.
+type holding struct {
+	goroutines     int
+	heap, resident int // octets; resident is 0 where the system does not tell
+}
+
+func (h holding) String() string {
+	return fmt.Sprintf("%d goroutines, %d KiB of heap, %d KiB resident", h.goroutines, h.heap>>10, h.resident>>10)
+}
+
+func resting() (h holding) {
 	for range 100 { // goroutines end a moment after what they have closed
 		time.Sleep(10 * time.Millisecond)
 		n := runtime.NumGoroutine()
-		if n == goroutines {
+		if n == h.goroutines {
 			break
 		}
-		goroutines = n
+		h.goroutines = n
 	}
-	runtime.GC()
-	runtime.GC()
+	debug.FreeOSMemory()
+	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return goroutines, m.HeapAlloc
+	h.heap = int(m.HeapAlloc)
+	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
+		var size, pages int
+		if _, err := fmt.Sscan(string(statm), &size, &pages); err == nil {
+			h.resident = pages * os.Getpagesize()
+		}
+	}
+	return h
+}
+
+// leaks tells whether more is held than before. What the runtime keeps for
+// itself (spans, stacks) is in the resident memory too, so that this has more room.
+func (h holding) leaks(before holding) bool {
+	return h.goroutines > before.goroutines || h.heap > before.heap+16<<20 || h.resident > before.resident+32<<20
 }
 
 // blastSeeds are good questions of many kinds, to be spoiled.
@@ -58,6 +81,52 @@ func blastSeeds(t *testing.T) (seeds [][]byte) {
 		for _, qtype := range []uint16{dns.TypeCERT, dns.TypeA, dns.TypeMX, dns.TypeANY, dns.TypeTXT, dns.TypeDS} {
 			seeds = append(seeds, ask(t, name, qtype, 0), ask(t, name, qtype, 1232), askWith(t, name, qtype, 4096, clientCookie+"00112233445566778899aabbccddeeff"))
 		}
+	}
+	return append(seeds, otherSeeds(t)...)
+}
+
+// otherSeeds are messages that are no plain questions: other opcodes, transfers,
+// what is signed, and every option that a query may have.
+func otherSeeds(t *testing.T) (seeds [][]byte) {
+	message := func(change func(m *dns.Msg)) {
+		m := new(dns.Msg)
+		m.SetQuestion("direct.example.org.", dns.TypeSOA)
+		change(m)
+		seeds = append(seeds, pack(t, m))
+	}
+	record := func(text string) dns.RR {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rr
+	}
+	soa := record("direct.example.org. 3600 IN SOA ns1 hostmaster 3 3600 600 86400 300")
+	message(func(m *dns.Msg) { m.SetNotify("direct.example.org."); m.Answer = []dns.RR{soa} })
+	message(func(m *dns.Msg) { m.SetAxfr("direct.example.org.") })
+	message(func(m *dns.Msg) { m.SetIxfr("direct.example.org.", 3, "ns1.", "hostmaster.") })
+	message(func(m *dns.Msg) {
+		m.SetUpdate("direct.example.org.")
+		m.Insert([]dns.RR{record("mallory.direct.example.org. 60 IN CERT PKIX 0 0 eA==")})
+	})
+	message(func(m *dns.Msg) { m.Opcode = dns.OpcodeStatus; m.Question = nil })
+	message(func(m *dns.Msg) { m.Question = nil; m.SetEdns0(1232, true) })
+	message(func(m *dns.Msg) {
+		m.SetEdns0(1232, true).IsEdns0().Option = []dns.EDNS0{
+			&dns.EDNS0_NSID{Code: dns.EDNS0NSID}, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: clientCookie},
+			&dns.EDNS0_EXPIRE{Code: dns.EDNS0EXPIRE, Empty: true}, &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 2, SourceNetmask: 56, Address: net.ParseIP("2001:db8::")},
+			&dns.EDNS0_TCP_KEEPALIVE{Code: dns.EDNS0TCPKEEPALIVE}, &dns.EDNS0_PADDING{Padding: make([]byte, 64)}, &dns.EDNS0_LOCAL{Code: 13, Data: []byte("\x03org\x00")},
+		}
+	})
+	for _, qtype := range []uint16{dns.TypeSOA, dns.TypeAXFR, dns.TypeCERT} {
+		m := new(dns.Msg)
+		m.SetQuestion("direct.example.org.", qtype)
+		m.SetTsig("key.example.", dns.HmacSHA256, 300, time.Now().Unix())
+		b, _, err := dns.TsigGenerate(m, "c2VjcmV0", "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seeds = append(seeds, b)
 	}
 	return seeds
 }
@@ -70,7 +139,7 @@ func TestBlast(t *testing.T) {
 	packets, long := fromEnv(t, "DNS_BLAST", 1<<62)
 	end := time.Now().Add(2 * time.Second)
 	set, seeds := newSet(t), blastSeeds(t)
-	goroutines, heap := resting()
+	before := resting()
 
 	u, l := listen(t, "127.0.0.1")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -92,16 +161,17 @@ func TestBlast(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d packets by UDP, %d by TCP; answered %d and %d, silent %d, %v", sent[0], sent[1], stats.UDP, stats.TCP, stats.Silent, stats.Results)
+	t.Logf("%d packets by UDP and %d by TCP, a good question after every %d; answered %d and %d, silent %d, %v", sent[0], sent[1], everyGood, stats.UDP, stats.TCP, stats.Silent, stats.Results)
 	if sent[0] < 2000 || sent[1] < 2000 || stats.Results["formerr"] == 0 || stats.Silent == 0 {
 		t.Errorf("too little was tried")
 	}
 	if stats.Results["servfail"] > stats.TCP { // by UDP nothing fails
 		t.Errorf("%v", stats.Results)
 	}
-	after, size := resting()
-	if after > goroutines || int64(size)-int64(heap) > 16<<20 {
-		t.Errorf("%d goroutines and %d KiB before, %d and %d after", goroutines, heap>>10, after, size>>10)
+	after := resting()
+	t.Logf("before: %s; after: %s", before, after)
+	if after.leaks(before) {
+		t.Errorf("more is held than before")
 	}
 	runtime.KeepAlive(server)
 }
@@ -163,29 +233,42 @@ func goodSOA(b []byte) bool {
 func blastTCP(t *testing.T, addr string, seeds [][]byte, more func(int) bool) (sent int) {
 	r := rand.New(rand.NewPCG(5, 6))
 	good := framed(ask(t, "direct.example.org.", dns.TypeSOA, 1232))
-	for more(sent) {
+	for asked := 0; more(sent); {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Errorf("after %d packets: %v", sent, err)
 			return sent
 		}
-		conn.SetDeadline(time.Now().Add(5 * time.Second))
-		go func() { _, _ = bytes.NewBuffer(nil).ReadFrom(conn) }() // ends with the connection
-		for i := 0; i < everyGood && more(sent); i++ {
-			frame := framed(mutate(r, seeds[r.IntN(len(seeds))]))
-			if r.IntN(200) == 0 {
-				binary.BigEndian.PutUint16(frame, uint16(r.Uint32())) // from here on all is garbage
-			}
-			if _, err := conn.Write(frame); err != nil {
-				break
-			}
-			sent++
+		sent += spoiledFrames(r, conn, seeds, func(n int) bool { return n < everyGood && more(sent+n) })
+		if sent/everyGood == asked {
+			continue
 		}
-		conn.Close()
+		asked = sent / everyGood
 		if !goodByTCP(addr, good) {
 			t.Errorf("a good question by TCP after %d packets is not answered", sent)
 			return sent
 		}
+	}
+	return sent
+}
+
+// spoiledFrames sends frames on a connection until one has a wrong length and
+// three more, of which the server cannot know where they begin.
+func spoiledFrames(r *rand.Rand, conn net.Conn, seeds [][]byte, more func(int) bool) (sent int) {
+	_ = conn.(*net.TCPConn).SetLinger(0) // leaves no port behind
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	go func() { _, _ = io.Copy(io.Discard, conn) }() // ends with the connection
+	for left := everyGood; left > 0 && more(sent); left-- {
+		frame := framed(mutate(r, seeds[r.IntN(len(seeds))]))
+		if left > 3 && r.IntN(200) == 0 {
+			binary.BigEndian.PutUint16(frame, uint16(r.Uint32()))
+			left = 4
+		}
+		if _, err := conn.Write(frame); err != nil {
+			break
+		}
+		sent++
 	}
 	return sent
 }

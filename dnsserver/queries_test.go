@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ func differentialZones(t testing.TB, seed uint64) map[string]string {
 		"structure.example":   exampleText(t, "structure"),
 		"upper.example":       serial7 + "lower NS ns.lower\nns.lower A 192.0.2.7\nlower DS 4711 8 2 " + strings.Repeat("0b", 32) + "\n" + long,
 		"lower.upper.example": serial7 + "www A 192.0.2.8\nover CNAME mail.structure.example.\ndeep.er.name TXT x\n",
-		"diff.example":        generatedZone(),
+		"diff.example":        generatedZone(t),
 		"random.example":      randomZone(seed),
 	}
 }
@@ -30,7 +31,7 @@ func differentialZones(t testing.TB, seed uint64) map[string]string {
 var serial7 = strings.Replace(minimum, "hostmaster 1", "hostmaster 7", 1)
 
 // generatedZone has every shape of name many times over.
-func generatedZone() string {
+func generatedZone(t testing.TB) string {
 	r := rand.New(rand.NewPCG(11, 12))
 	var b strings.Builder
 	b.WriteString("$TTL 3600\n@ SOA ns1 hostmaster 7 3600 600 86400 300\n@ NS ns1\n@ NS ns2.Diff.Example.\n@ MX 10 mail\n@ TXT \"apex\"\n")
@@ -41,6 +42,7 @@ func generatedZone() string {
 	delegatedNames(&b)
 	renamedNames(&b)
 	unusualTypes(&b)
+	everyType(t, &b, dns.TypeMD, dns.TypeMF) // BIND loads no zone with these (RFC 1035 §3.3.4: obsolete)
 	certificateNames(&b, r)
 	return b.String()
 }
@@ -297,6 +299,13 @@ func generateQuery(r *rand.Rand, names []string, id uint16) differentialQuery {
 		if r.IntN(50) == 0 {
 			q.qclass = []uint16{dns.ClassCHAOS, dns.ClassHESIOD, dns.ClassANY, dns.ClassNONE, 4711}[r.IntN(5)]
 		}
+		var own uint16
+		if _, err := fmt.Sscanf(strings.ToLower(q.name), "type%d.every.", &own); err == nil && r.IntN(2) == 0 {
+			q.qtype = own
+		}
+		if strings.HasPrefix(q.name, "every.") {
+			q.qtype = slices.Sorted(maps.Keys(typeSamples))[r.IntN(len(typeSamples))]
+		}
 		if r.IntN(20) == 0 {
 			q.qtype = uint16(256 + r.IntN(60000)) // a type of nobody
 		}
@@ -357,6 +366,23 @@ func randomCase(r *rand.Rand, name string) string {
 	return string(b)
 }
 
+// differentialOptions are what a query may carry. COOKIE is not among them, for an
+// answer to it is never the same twice.
+var differentialOptions = []struct {
+	what   string
+	option dns.EDNS0
+}{
+	{"nsid", &dns.EDNS0_NSID{Code: dns.EDNS0NSID}},
+	{"subnet", &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IPv4(192, 0, 2, 0)}},
+	{"subnet6", &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 2, SourceNetmask: 56, Address: net.ParseIP("2001:db8::")}},
+	{"expire", &dns.EDNS0_EXPIRE{Code: dns.EDNS0EXPIRE, Empty: true}},
+	{"padding", &dns.EDNS0_PADDING{Padding: make([]byte, 31)}},
+	{"keytag", &dns.EDNS0_LOCAL{Code: 14, Data: []byte{0x4F, 0x66}}},
+	{"chain", &dns.EDNS0_LOCAL{Code: 13, Data: []byte("\x07example\x00")}},
+	{"dau", &dns.EDNS0_DAU{Code: dns.EDNS0DAU, AlgCode: []uint8{13, 15}}},
+	{"keepalive", &dns.EDNS0_TCP_KEEPALIVE{Code: dns.EDNS0TCPKEEPALIVE}},
+}
+
 // unusual sets header bits and an OPT record by chance, and says so.
 func unusual(r *rand.Rand, m *dns.Msg) (how string) {
 	flag := func(chance int, text string) bool {
@@ -381,8 +407,10 @@ func unusual(r *rand.Rand, m *dns.Msg) (how string) {
 	if flag(6, "option") {
 		o.Option = append(o.Option, &dns.EDNS0_LOCAL{Code: 65001, Data: []byte{1, 2, 3}})
 	}
-	if flag(6, "nsid") {
-		o.Option = append(o.Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID})
+	for _, option := range differentialOptions {
+		if flag(12, option.what) {
+			o.Option = append(o.Option, option.option)
+		}
 	}
 	if flag(6, "flags") {
 		o.Hdr.Ttl |= 0x4001

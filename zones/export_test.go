@@ -19,3 +19,10 @@ func CheckNames() (names []string) {
 	}
 	return names
 }
+
+// RDataText, GenericText and ParseRData are the text of RDATA and its reader.
+func RDataText(rrtype uint16, wire []byte) (string, error) { return rdataText(rrtype, wire) }
+func GenericText(wire []byte) string                       { return genericText(wire) }
+func ParseRData(rrtype uint16, tokens []string, origin string) ([]byte, error) {
+	return parseRData(rrtype, tokens, origin)
+}

@@ -156,9 +156,12 @@ func (l *lexer) skipComment() error {
 }
 
 // quoted takes a quoted string with its quotes, after the first one. It is a
-// token of its own even where no blank stands beside it.
+// token of its own even where no blank stands beside it, but for the value of a
+// parameter (RFC 9460 App. A: key="value"), which belongs to its key.
 func (l *lexer) quoted() error {
-	l.endToken()
+	if n := len(l.token); n == 0 || l.token[n-1] != '=' || len(l.entry.tokens) == 0 {
+		l.endToken()
+	}
 	l.put('"')
 	for {
 		c, err := l.read()

@@ -189,8 +189,9 @@ func rdataText(rrtype uint16, wire []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if g, ok := rr.(*dns.RFC3597); ok {
-		return strings.TrimSpace(fmt.Sprintf(`\# %d %s`, len(wire), g.Rdata)), nil
+	switch rr.(type) {
+	case *dns.RFC3597, *dns.NULL: // RFC 1035 §3.3.10: NULL has no form of its own
+		return strings.TrimSpace(genericText(wire)), nil
 	}
 	return strings.TrimSpace(strings.TrimPrefix(rr.String(), rr.Header().String())), nil
 }
