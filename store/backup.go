@@ -56,10 +56,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 		out.entry(keyMaster, e.Value)
 	}
 	for _, d := range v.domains {
-		entries := entriesOf(v.data[d])
-		for _, key := range slices.Sorted(maps.Keys(entries)) {
-			out.entry(key, entries[key])
-		}
+		out.domain(v.data[d])
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -103,6 +100,27 @@ func (b *backupWriter) entry(key string, value []byte) {
 	e = append(e, key...)
 	b.w.Write(append(e, value...)) // end reports
 	b.count++
+}
+
+// domain writes all entries of a domain, sorted by key.
+func (b *backupWriter) domain(dd *DomainData) {
+	entries := entriesOf(dd)
+	keys := slices.Sorted(maps.Keys(entries))
+	upTo := func(end string) {
+		for len(keys) > 0 && keys[0] < end {
+			b.entry(keys[0], entries[keys[0]])
+			keys = keys[1:]
+		}
+	}
+	records := func(prefix string, t *table) {
+		upTo(prefix)
+		for _, r := range t.sortedBy(compareStored) {
+			b.entry(recordKeyIn(prefix, r), r)
+		}
+	}
+	records(certKeys(dd.Domain), dd.Certificates.certs)
+	records(keyKeys(dd.Domain), dd.Keys.keys)
+	upTo("\xff")
 }
 
 func (b *backupWriter) end() error {

@@ -1,73 +1,233 @@
 package store
 
 import (
-	"slices"
+	"encoding/hex"
 
 	"directnode/internal/direct"
 )
 
 // Certificates are the certificates of one domain. The zero value holds none.
-// It never changes; reading it needs no lock.
-type Certificates struct{ list []Certificate }
+// It never changes; reading it needs no lock. Certificate.DER is a part of it
+// and not to be changed.
+type Certificates struct {
+	certs *table
+	keys  *table // the domain's keys, for Certificate.HasKey
+}
 
 // NewCertificates makes a table of certificates that are in no store: of a
-// zone's text, or of a test. All belong to one domain.
+// zone's text, or of a test. Of each it reads Owner, DER, the places where it
+// is published, Bound and Added.
 func NewCertificates(list ...Certificate) Certificates {
-	list = slices.Clone(list)
-	for i := range list {
-		list[i].SHA256 = Fingerprint(list[i].DER)
-		list[i].key = list[i].Owner.Key()
+	b := newTableBuilder()
+	for _, c := range list {
+		b.add(newCertRecord(c), []byte(c.Owner.Key()))
 	}
-	sortItems(list)
-	return Certificates{slices.CompactFunc(list, func(a, b Certificate) bool { return a.ident() == b.ident() })}
+	return Certificates{certs: b.table(func(record) {})}
 }
 
 // Len counts them. One that belongs to two owners counts twice.
-func (c Certificates) Len() int { return len(c.list) }
+func (c Certificates) Len() int { return c.certs.len() }
 
 // All yields all of them, those of one owner one after the other. The order of
 // the owners means nothing; it is the same for as long as the process runs.
 func (c Certificates) All(yield func(Certificate) bool) {
-	for _, x := range c.list {
-		if !yield(x) {
+	for r := range c.certs.all {
+		if !yield(c.certs.record(r).certificate(c.keys)) {
 			return
 		}
 	}
 }
 
 // Sorted yields all of them by owner key, then SHA256: for those who read. It
-// costs a sort.
-func (c Certificates) Sorted(yield func(Certificate) bool) { c.All(yield) }
-
-// Owned lists the certificates of one owner, by SHA256.
-func (c Certificates) Owned(o direct.Owner) []Certificate { return owned(c.list, o.Key()) }
-
-// Find lists the certificates with this fingerprint, one for each owner.
-func (c Certificates) Find(sha string) []Certificate {
-	var found []Certificate
-	for _, x := range c.list {
-		if x.SHA256 == sha {
-			found = append(found, x)
+// costs a sort, about two seconds for a million.
+func (c Certificates) Sorted(yield func(Certificate) bool) {
+	for _, r := range c.certs.sorted() {
+		if !yield(r.certificate(c.keys)) {
+			return
 		}
 	}
+}
+
+// Owned lists the certificates of one owner, by SHA256.
+func (c Certificates) Owned(o direct.Owner) []Certificate {
+	var list []Certificate
+	for _, r := range c.certs.owned([]byte(o.Key())) {
+		list = append(list, c.certs.record(r).certificate(c.keys))
+	}
+	sortItems(list)
+	return list
+}
+
+// Find lists the certificates with this fingerprint, one for each owner. It
+// goes through the index: about a millisecond for each million.
+func (c Certificates) Find(sha string) []Certificate {
+	octets, err := hex.DecodeString(sha)
+	if err != nil || len(octets) != atSize-atSHA {
+		return nil
+	}
+	var found []Certificate
+	for r := range bySHA(c.certs, octets) {
+		found = append(found, r.certificate(c.keys))
+	}
+	sortItems(found)
 	return found
 }
 
+func bySHA(t *table, sha []byte) func(func(record) bool) {
+	return func(yield func(record) bool) { t.bySHA(sha, yield) }
+}
+
+// Holding is the certificates of one owner as they lie in the table: what is
+// asked for at every query allocates nothing. They are in the canonical order
+// of their CERT records (RFC 4034 §6.3). The zero value holds none.
+type Holding struct {
+	table *table
+	refs  []ref
+}
+
+// Holdings yields the holding of every owner.
+func (c Certificates) Holdings(yield func(Holding) bool) {
+	for refs := range c.certs.owners {
+		if !yield(Holding{c.certs, refs}) {
+			return
+		}
+	}
+}
+
+// Of is the holding of an owner by the owner's key.
+func (c Certificates) Of(key []byte) Holding { return Holding{c.certs, c.certs.owned(key)} }
+
+// maxKeyText is longer than any Owner.Key: a local part whose every octet is
+// escaped, its quotes, '@' and a domain.
+const maxKeyText = 2*maxLocal + 2 + 1 + 253
+
+// At is the holding whose CERT records stand at a name of the domain (AS 5.1):
+// labels are those of the name above the domain, in wire form and lower case,
+// without the domain's. It does not allocate.
+func (c Certificates) At(labels []byte, domain string) Holding {
+	if c.certs.len() == 0 {
+		return Holding{}
+	}
+	var buf [maxKeyText]byte
+	key, ok := appendLocal(buf[:0], labels)
+	if !ok {
+		return Holding{}
+	}
+	if len(key) > 0 {
+		key = append(key, '@')
+	}
+	return c.Of(append(key, domain...))
+}
+
+// appendLocal writes the local part that the labels of a name stand for, as
+// Owner.Key has it; ok is false if no address has them.
+func appendLocal(dst, labels []byte) (local []byte, ok bool) {
+	start, quoted := len(dst), false
+	for at := 0; at < len(labels); {
+		label := labels[at+1 : at+1+int(labels[at])]
+		if at > 0 {
+			dst = append(dst, '.')
+		}
+		if len(label) == 1 && label[0] == '*' {
+			return dst, false // it would be a wildcard (RFC 4592 §2.1.1): such an owner has no name
+		}
+		for _, c := range label {
+			if !atext[c] {
+				quoted = true
+				// A dot inside of a label is none that separates two of them.
+				if c == '.' || c < ' ' || c > '~' {
+					return dst, false
+				}
+			}
+		}
+		dst = append(dst, label...)
+		at += 1 + len(label)
+		if len(dst)-start > maxLocal {
+			return dst, false
+		}
+	}
+	if !quoted {
+		return dst, true
+	}
+	var plain [maxLocal]byte
+	text := plain[:copy(plain[:], dst[start:])]
+	dst = append(dst[:start], '"')
+	for _, c := range text {
+		if c == '"' || c == '\\' {
+			dst = append(dst, '\\')
+		}
+		dst = append(dst, c)
+	}
+	return append(dst, '"'), true
+}
+
+// Len counts the certificates of the holding.
+func (h Holding) Len() int { return len(h.refs) }
+
+// InDNS tells whether the DNS is to show certificate i.
+func (h Holding) InDNS(i int) bool { return h.refs[i].at&refDNS != 0 }
+
+// InLDAP tells whether LDAP is to show certificate i.
+func (h Holding) InLDAP(i int) bool { return h.refs[i].at&refLDAP != 0 }
+
+// AnyDNS tells whether the DNS is to show any of them.
+func (h Holding) AnyDNS() bool { return h.any(refDNS) }
+
+// AnyLDAP tells whether LDAP is to show any of them.
+func (h Holding) AnyLDAP() bool { return h.any(refLDAP) }
+
+func (h Holding) any(flag uint64) bool {
+	for i := range h.refs {
+		if h.refs[i].at&flag != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Plain tells that the owner's name is one ordinary label below the domain. It
+// costs nothing; where it is false, ask the owner.
+func (h Holding) Plain() bool { return h.refs[0].at&refPlain != 0 }
+
+// MaxRData is no less than the length of the RDATA of certificate i, without a
+// look at it.
+func (h Holding) MaxRData(i int) int { return h.refs[i].size() }
+
+// RData is the RDATA of the CERT record of certificate i (RFC 4398 §2), DER the
+// certificate. They are parts of the table and must not be changed.
+func (h Holding) RData(i int) []byte { return h.table.record(h.refs[i]).payload() }
+
+// DER is the certificate i; see RData.
+func (h Holding) DER(i int) []byte { return h.RData(i)[certHead:] }
+
+// OwnerText is the owner as written, a part of the table.
+func (h Holding) OwnerText() []byte { return h.table.record(h.refs[0]).owner() }
+
+// Owner is whose holding it is. The holding must not be empty.
+func (h Holding) Owner() direct.Owner { return h.table.record(h.refs[0]).parsedOwner() }
+
 // Keys are the sealed private keys of one domain. The zero value holds none.
 // It never changes; reading it needs no lock.
-type Keys struct{ list []Key }
+type Keys struct{ keys *table }
 
 // Len counts them.
-func (k Keys) Len() int { return len(k.list) }
+func (k Keys) Len() int { return k.keys.len() }
 
 // Sorted yields all of them by owner key, then CertSHA256.
 func (k Keys) Sorted(yield func(Key) bool) {
-	for _, x := range k.list {
-		if !yield(x) {
+	for _, r := range k.keys.sorted() {
+		if !yield(r.key()) {
 			return
 		}
 	}
 }
 
 // Owned lists the keys of one owner, by CertSHA256.
-func (k Keys) Owned(o direct.Owner) []Key { return owned(k.list, o.Key()) }
+func (k Keys) Owned(o direct.Owner) []Key {
+	var list []Key
+	for _, r := range k.keys.owned([]byte(o.Key())) {
+		list = append(list, k.keys.record(r).key())
+	}
+	sortItems(list)
+	return list
+}

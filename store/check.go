@@ -43,16 +43,18 @@ func (s *Store) Check(ctx context.Context) ([]Problem, error) {
 			c.report(Problem{"engine", err.Error()})
 		}
 	}
-	entries, generation, rev, err := readAll(ctx, s.db)
+	stored, problems, rev, err := readView(ctx, s.db)
 	if err != nil {
 		return c.problems, fmt.Errorf("check store: %w", err)
 	}
-	stored := assemble(entries, generation, c.report)
+	for _, p := range problems {
+		c.report(p)
+	}
 	if err := c.view(stored); err != nil {
 		return c.problems, fmt.Errorf("check store: %w", err)
 	}
-	if served := s.View(); served.Rev != generation || s.generationRev != rev || len(changesBetween(served, stored)) > 0 {
-		c.report(Problem{keyGeneration, fmt.Sprintf("generation %d is served, and it is not what is stored as generation %d", served.Rev, generation)})
+	if served := s.View(); served.Rev != stored.Rev || s.generationRev != rev || len(changesBetween(served, stored)) > 0 {
+		c.report(Problem{keyGeneration, fmt.Sprintf("generation %d is served, and it is not what is stored as generation %d", served.Rev, stored.Rev)})
 	}
 	return c.problems, nil
 }
@@ -107,6 +109,10 @@ func (c *audit) view(v *View) error {
 
 func (c *audit) certificate(d direct.Domain, stored Certificate) {
 	object := certKey(d, stored.ident())
+	if Fingerprint(stored.DER) != stored.SHA256 {
+		c.report(Problem{object, "the certificate is not the one that was stored"})
+		return
+	}
 	cert, err := x509.ParseCertificate(stored.DER)
 	if err != nil {
 		c.report(Problem{object, err.Error()})

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -18,31 +19,31 @@ import (
 // same kv store committed a generation meanwhile.
 const maxRereads = 8
 
-// readAll reads every entry of the store as of one generation, with that
-// generation's number and the revision of its key.
-func readAll(ctx context.Context, db kv.Store) (entries []kv.KV, generation, rev int64, err error) {
+// readView reads the whole store as of one generation, and gives the view and
+// the revision of the generation's key. What is malformed or belongs to nothing
+// is a problem and left out.
+func readView(ctx context.Context, db kv.Store) (v *View, problems []Problem, rev int64, err error) {
 	for range maxRereads {
-		generation, rev, err = readGeneration(ctx, db)
+		generation, rev, err := readGeneration(ctx, db)
 		if err != nil {
-			return nil, 0, 0, err
+			return nil, nil, 0, err
 		}
-		entries = nil
+		var problems []Problem
+		l := newLoader(func(p Problem) { problems = append(problems, p) })
 		for _, prefix := range prefixes() {
-			part, _, err := kv.All(ctx, db, prefix)
-			if err != nil {
-				return nil, 0, 0, err
+			if _, err := db.Stream(ctx, prefix, l.take); err != nil {
+				return nil, nil, 0, err
 			}
-			entries = append(entries, part...)
 		}
 		_, after, err := readGeneration(ctx, db)
 		if err != nil {
-			return nil, 0, 0, err
+			return nil, nil, 0, err
 		}
 		if after == rev {
-			return entries, generation, rev, nil
+			return l.view(generation), problems, rev, nil
 		}
 	}
-	return nil, 0, 0, errors.New("the store changes faster than it can be read")
+	return nil, nil, 0, errors.New("the store changes faster than it can be read")
 }
 
 func readGeneration(ctx context.Context, db kv.Store) (generation, rev int64, err error) {
@@ -106,23 +107,39 @@ func checkSchema(object string, value []byte) error {
 type loader struct {
 	report  func(Problem)
 	domains map[direct.Domain]*DomainData
+	tables  map[direct.Domain]*loading
 	peers   *peering
+
+	last   *loading // of the last certificate or key: most entries follow one of their kind and domain
+	prefix string   // what its keys begin with
+}
+
+// loading is the tables of one domain on their way.
+type loading struct {
+	domain      direct.Domain
+	certs, keys *tableBuilder
+}
+
+func newLoader(report func(Problem)) *loader {
+	return &loader{report: report, domains: map[direct.Domain]*DomainData{}, tables: map[direct.Domain]*loading{}, peers: newPeering()}
 }
 
 // assemble builds a view from entries. Every entry that is malformed or
 // belongs to nothing is reported and left out.
 func assemble(entries []kv.KV, generation int64, report func(Problem)) *View {
-	l := &loader{report, map[direct.Domain]*DomainData{}, newPeering()}
-	for _, e := range entries { // domains first: the others belong to them
-		if strings.HasPrefix(e.Key, prefixDomain) {
-			l.take(e)
+	l := newLoader(report)
+	for _, domains := range []bool{true, false} { // domains first: the others belong to them
+		for _, e := range entries {
+			if strings.HasPrefix(e.Key, prefixDomain) == domains {
+				_ = l.take([]byte(e.Key), e.Value)
+			}
 		}
 	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Key, prefixDomain) {
-			l.take(e)
-		}
-	}
+	return l.view(generation)
+}
+
+// view joins what was taken.
+func (l *loader) view(generation int64) *View {
 	for _, dd := range l.domains {
 		dd.generation = generation
 		l.finish(dd)
@@ -131,27 +148,80 @@ func assemble(entries []kv.KV, generation int64, report func(Problem)) *View {
 	return newView(generation, l.domains, l.peers)
 }
 
+// take files one entry, whose octets it does not keep. Its error is always nil.
+func (l *loader) take(key, value []byte) error {
+	var err error
+	switch {
+	case l.last != nil && bytes.HasPrefix(key, []byte(l.prefix)), bytes.HasPrefix(key, []byte(prefixCert)), bytes.HasPrefix(key, []byte(prefixKey)):
+		err = l.takeRecord(key, value)
+	default:
+		err = l.takeOther(kv.KV{Key: string(key), Value: bytes.Clone(value)})
+	}
+	if err != nil {
+		l.report(Problem{string(key), err.Error()})
+	}
+	return nil
+}
+
+// takeRecord files a certificate or a sealed key.
+func (l *loader) takeRecord(key, value []byte) error {
+	if l.last == nil || !bytes.HasPrefix(key, []byte(l.prefix)) {
+		if err := l.begin(string(key)); err != nil {
+			return err
+		}
+	}
+	id, err := cutIdentBytes(key[len(l.prefix):])
+	if err != nil {
+		return err
+	}
+	certificate := l.prefix[0] == prefixCert[0]
+	r, err := decodeRecord(value, l.last.domain, id, certificate)
+	if err != nil {
+		return err
+	}
+	to := &l.last.keys
+	if certificate {
+		to = &l.last.certs
+	}
+	if *to == nil {
+		*to = newTableBuilder()
+	}
+	(*to).add(r, id.owner)
+	return nil
+}
+
+// begin finds the domain of a certificate's or key's entry.
+func (l *loader) begin(key string) error {
+	l.last = nil
+	kind, _, _ := strings.Cut(key, "/")
+	d, _, err := cutDomain(key, kind+"/")
+	if err != nil {
+		return err
+	}
+	if l.domains[d] == nil {
+		return fmt.Errorf("domain %s is not there", d)
+	}
+	if l.tables[d] == nil {
+		l.tables[d] = &loading{domain: d}
+	}
+	l.last, l.prefix = l.tables[d], kind+"/"+d.String()+"/"
+	return nil
+}
+
 func newView(generation int64, data map[direct.Domain]*DomainData, peers *peering) *View {
 	domains := slices.SortedFunc(maps.Keys(data), func(a, b direct.Domain) int { return cmp.Compare(a.String(), b.String()) })
 	return &View{Rev: generation, domains: domains, data: data, peers: peers}
 }
 
-// take files one entry.
-func (l *loader) take(e kv.KV) {
+// takeOther files an entry of one of the smaller kinds.
+func (l *loader) takeOther(e kv.KV) (err error) {
 	kind, _, _ := strings.Cut(e.Key, "/")
-	var err error
 	switch kind + "/" {
 	case prefixDomain:
 		err = l.takeDomain(e)
 	case prefixRecord:
 		d, set, derr := decodeRRset(e)
 		err = l.into(d, derr, func(dd *DomainData) { dd.Records = append(dd.Records, set...) })
-	case prefixCert:
-		d, c, derr := decodeCertificate(e)
-		err = l.into(d, derr, func(dd *DomainData) { dd.Certificates.list = append(dd.Certificates.list, c) })
-	case prefixKey:
-		d, k, derr := decodeKey(e)
-		err = l.into(d, derr, func(dd *DomainData) { dd.Keys.list = append(dd.Keys.list, k) })
 	case prefixAnchor:
 		d, a, derr := decodeAnchor(e)
 		err = l.into(d, derr, func(dd *DomainData) { dd.Anchors = append(dd.Anchors, a) })
@@ -169,9 +239,7 @@ func (l *loader) take(e kv.KV) {
 	default:
 		err = errors.New("unknown kind of entry")
 	}
-	if err != nil {
-		l.report(Problem{e.Key, err.Error()})
-	}
+	return err
 }
 
 func (l *loader) takeDomain(e kv.KV) error {
@@ -197,16 +265,18 @@ func (l *loader) into(d direct.Domain, err error, add func(*DomainData)) error {
 // finish brings lists into order and joins keys to their certificates.
 func (l *loader) finish(dd *DomainData) {
 	slices.SortStableFunc(dd.Records, compareRecords)
-	sortItems(dd.Certificates.list)
-	sortItems(dd.Keys.list)
 	sortItems(dd.Anchors)
-	for k := range dd.Keys.Sorted {
-		i, found := position(dd.Certificates.list, k.ident())
-		if !found {
-			l.report(Problem{keyKey(dd.Domain, k.ident()), "a private key without its certificate"})
-			continue
+	var certs, keys *table
+	if t := l.tables[dd.Domain]; t != nil {
+		certs = t.certs.finish(func(r record) { l.report(Problem{recordKeyIn(certKeys(dd.Domain), r), "stands there twice"}) })
+		keys = t.keys.finish(func(r record) { l.report(Problem{recordKeyIn(keyKeys(dd.Domain), r), "stands there twice"}) })
+		delete(l.tables, dd.Domain)
+	}
+	dd.Certificates, dd.Keys = Certificates{certs, keys}, Keys{keys}
+	for r := range keys.all {
+		if k := keys.record(r); !certs.has(k) {
+			l.report(Problem{recordKeyIn(keyKeys(dd.Domain), k), "a private key without its certificate"})
 		}
-		dd.Certificates.list[i].HasKey = true
 	}
 }
 
@@ -223,18 +293,13 @@ func compareRecords(a, b Record) int {
 	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
 }
 
-// entriesOf writes a domain as the entries that assemble reads.
+// entriesOf writes a domain, its certificates and keys apart, as the entries that
+// assemble reads.
 func entriesOf(dd *DomainData) map[string][]byte {
-	entries := make(map[string][]byte, 1+len(dd.Records)+dd.Certificates.Len()+dd.Keys.Len()+len(dd.Anchors))
+	entries := make(map[string][]byte, 2+len(dd.Records)+len(dd.Anchors))
 	entries[domainKey(dd.Domain)] = marshal(domainValue{dd.Created})
 	maps.Copy(entries, recordEntries(dd.Domain, dd.Records))
 	maps.Copy(entries, signingEntries(dd.Domain, dd.Signing))
-	for c := range dd.Certificates.All {
-		entries[certKey(dd.Domain, c.ident())] = encodeCertificate(c)
-	}
-	for k := range dd.Keys.Sorted {
-		entries[keyKey(dd.Domain, k.ident())] = encodeKey(k)
-	}
 	for _, a := range dd.Anchors {
 		entries[anchorKey(dd.Domain, a.SHA256)] = encodeAnchor(a)
 	}

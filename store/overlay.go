@@ -47,43 +47,6 @@ func (o *overlay[T]) change(id ident, v *T) {
 	o.changes[id.owner][id.sha] = v
 }
 
-// owned lists an owner's items as changed so far.
-func (o *overlay[T]) owned(owner string) []T {
-	changed := o.changes[owner]
-	var list []T
-	for _, v := range owned(o.base, owner) {
-		if _, ok := changed[v.ident().sha]; !ok {
-			list = append(list, v)
-		}
-	}
-	for _, v := range changed {
-		if v != nil {
-			list = append(list, *v)
-		}
-	}
-	sortItems(list)
-	return list
-}
-
-// holders lists the items with this fingerprint, of all owners.
-func (o *overlay[T]) holders(sha string) []T {
-	var list []T
-	for i := range o.base {
-		if id := o.base[i].ident(); id.sha == sha {
-			if _, changed := o.changes[id.owner][sha]; !changed {
-				list = append(list, o.base[i])
-			}
-		}
-	}
-	for _, shas := range o.changes {
-		if v := shas[sha]; v != nil {
-			list = append(list, *v)
-		}
-	}
-	sortItems(list)
-	return list
-}
-
 // changed lists what the transaction changed, sorted.
 func (o *overlay[T]) changed() []ident {
 	ids := make([]ident, 0, o.count)

@@ -89,14 +89,14 @@ func changesBetween(was, is *View) []kv.Op {
 		switch {
 		case before == after:
 		case after == nil:
-			ops = append(ops, diff(entriesOf(before), nil)...)
+			ops = append(ops, domainOps(before, nil)...)
 		default:
-			ops = append(ops, diff(entriesOf(before), entriesOf(after))...)
+			ops = append(ops, domainOps(before, after)...)
 		}
 	}
 	for _, d := range is.domains {
 		if was.data[d] == nil {
-			ops = append(ops, diff(nil, entriesOf(is.data[d]))...)
+			ops = append(ops, domainOps(nil, is.data[d])...)
 		}
 	}
 	if was.peers != is.peers {

@@ -22,8 +22,8 @@ import (
 //	meta/master              {"check":"…"}: tells a wrong master key at once
 //	domain/d                 {"created":"…"}
 //	record/d/TYPE/name       one RRset: [{"ttl":n,"data":"…"}, …]
-//	cert/d/owner/sha         certificate (encodeCertificate)
-//	key/d/owner/sha          sealed private key (encodeKey)
+//	cert/d/owner/sha         certificate (record.go)
+//	key/d/owner/sha          sealed private key (record.go)
 //	anchor/d/sha             {"in":…,"out":…,"added":"…","der":"base64"}
 //	dnskey/d/signing         Signing: how the domain is signed, its keys sealed
 //	tsig/name                {"algorithm":"…","created":"…","sealed":"base64"}
@@ -100,13 +100,13 @@ func recordKey(d direct.Domain, typ, name string) string {
 	return prefixRecord + d.String() + "/" + typ + "/" + name
 }
 
-func certKey(d direct.Domain, id ident) string {
-	return prefixCert + d.String() + "/" + id.owner + "/" + id.sha
-}
+// certKeys and keyKeys are what the keys of a domain's certificates and private
+// keys begin with.
+func certKeys(d direct.Domain) string { return prefixCert + d.String() + "/" }
+func keyKeys(d direct.Domain) string  { return prefixKey + d.String() + "/" }
 
-func keyKey(d direct.Domain, id ident) string {
-	return prefixKey + d.String() + "/" + id.owner + "/" + id.sha
-}
+func certKey(d direct.Domain, id ident) string { return certKeys(d) + id.owner + "/" + id.sha }
+func keyKey(d direct.Domain, id ident) string  { return keyKeys(d) + id.owner + "/" + id.sha }
 
 func anchorKey(d direct.Domain, sha string) string {
 	return prefixAnchor + d.String() + "/" + sha
@@ -125,107 +125,62 @@ func cutDomain(key, prefix string) (d direct.Domain, rest string, err error) {
 	return d, rest, nil
 }
 
-// cutIdent splits "owner/sha".
-func cutIdent(s string) (ident, error) {
-	i := strings.LastIndexByte(s, '/')
-	if i < 1 || len(s)-i-1 != 64 || strings.Trim(s[i+1:], "0123456789abcdef") != "" {
-		return ident{}, fmt.Errorf("malformed key")
-	}
-	return ident{s[:i], s[i+1:]}, nil
-}
-
-// The first octet of a binary value is its version.
+// valueVersion is the version of certificates and keys before record.go: it is
+// still read, and never written.
 const valueVersion = 1
 
-const (
-	flagDNS   = 1 << 0
-	flagLDAP  = 1 << 1
-	flagBound = 1 << 2
-	flagsAll  = flagDNS | flagLDAP | flagBound
-)
+// identBytes is an ident that lies in somebody else's memory.
+type identBytes struct{ owner, sha []byte }
 
-// encodeCertificate: version, flags, seconds since 1970 (8 octets), length of
-// the owner as written and the owner, DER.
-func encodeCertificate(c Certificate) []byte {
-	owner := c.Owner.String()
-	b := make([]byte, 0, 2+8+2+len(owner)+len(c.DER))
-	b = append(b, valueVersion, certFlags(c))
-	b = binary.BigEndian.AppendUint64(b, uint64(c.Added.Unix()))
-	b = binary.AppendUvarint(b, uint64(len(owner)))
-	b = append(b, owner...)
-	return append(b, c.DER...)
+// cutIdentBytes splits "owner/sha".
+func cutIdentBytes(b []byte) (identBytes, error) {
+	i := len(b) - 65
+	if i < 1 || b[i] != '/' {
+		return identBytes{}, fmt.Errorf("malformed key")
+	}
+	return identBytes{b[:i], b[i+1:]}, nil
 }
 
-func certFlags(c Certificate) (flags byte) {
-	if c.PublishDNS {
-		flags |= flagDNS
+// decodeRecord gives a stored certificate or key as a record: the value itself,
+// unless it is of version 1. It does not parse the DER: a start with a million
+// certificates has no time for it, and Check does.
+func decodeRecord(value []byte, d direct.Domain, id identBytes, certificate bool) (record, error) {
+	if len(value) > 0 && value[0] == valueVersion {
+		return upgrade(value, d, id, certificate)
 	}
-	if c.PublishLDAP {
-		flags |= flagLDAP
+	payload := 1
+	if certificate {
+		payload = certHead + 1
 	}
-	if c.Bound {
-		flags |= flagBound
-	}
-	return flags
+	return record(value), checkRecord(value, d, id, payload)
 }
 
-// decodeCertificate does not parse the DER: a start with a million
-// certificates has no time for it, and Check does. The fingerprint is
-// compared, so that nothing is served that was not stored.
-func decodeCertificate(e kv.KV) (direct.Domain, Certificate, error) {
-	d, id, err := identOf(e.Key, prefixCert)
+// upgrade makes a record of a value of version 1. A certificate was: version,
+// flags, seconds since 1970, length (a varint) of the owner as written and the
+// owner, DER; a key was: version, length and owner, sealed key.
+func upgrade(value []byte, d direct.Domain, id identBytes, certificate bool) (record, error) {
+	head := 1
+	if certificate {
+		head = 10
+	}
+	if len(value) < head || certificate && value[1]&^flagsAll != 0 {
+		return nil, fmt.Errorf("malformed value")
+	}
+	owner, rest, err := cutOwner(value[head:], d, ident{string(id.owner), string(id.sha)})
 	if err != nil {
-		return d, Certificate{}, err
+		return nil, err
 	}
-	if len(e.Value) < 10 || e.Value[0] != valueVersion || e.Value[1]&^flagsAll != 0 {
-		return d, Certificate{}, fmt.Errorf("malformed value")
+	if !certificate {
+		return keyRecord(Key{CertSHA256: string(id.sha), Owner: owner, Sealed: rest}), nil
 	}
-	flags := e.Value[1]
-	owner, der, err := cutOwner(e.Value[10:], d, id)
-	if err != nil {
-		return d, Certificate{}, err
+	if Fingerprint(rest) != string(id.sha) {
+		return nil, fmt.Errorf("the certificate is not the one that was stored")
 	}
-	if Fingerprint(der) != id.sha {
-		return d, Certificate{}, fmt.Errorf("the certificate is not the one that was stored")
-	}
-	return d, Certificate{
-		Owner: owner, SHA256: id.sha, DER: der, Added: time.Unix(int64(binary.BigEndian.Uint64(e.Value[2:])), 0).UTC(),
-		PublishDNS: flags&flagDNS != 0, PublishLDAP: flags&flagLDAP != 0, Bound: flags&flagBound != 0, key: id.owner,
-	}, nil
-}
-
-// encodeKey: version, length of the owner as written and the owner, sealed key.
-func encodeKey(k Key) []byte {
-	owner := k.Owner.String()
-	b := make([]byte, 0, 1+2+len(owner)+len(k.Sealed))
-	b = append(b, valueVersion)
-	b = binary.AppendUvarint(b, uint64(len(owner)))
-	b = append(b, owner...)
-	return append(b, k.Sealed...)
-}
-
-func decodeKey(e kv.KV) (direct.Domain, Key, error) {
-	d, id, err := identOf(e.Key, prefixKey)
-	if err != nil {
-		return d, Key{}, err
-	}
-	if len(e.Value) < 1 || e.Value[0] != valueVersion {
-		return d, Key{}, fmt.Errorf("malformed value")
-	}
-	owner, sealed, err := cutOwner(e.Value[1:], d, id)
-	if err != nil {
-		return d, Key{}, err
-	}
-	return d, Key{CertSHA256: id.sha, Owner: owner, Sealed: sealed, key: id.owner}, nil
-}
-
-func identOf(key, prefix string) (direct.Domain, ident, error) {
-	d, rest, err := cutDomain(key, prefix)
-	if err != nil {
-		return d, ident{}, err
-	}
-	id, err := cutIdent(rest)
-	return d, id, err
+	flags := value[1]
+	return newCertRecord(Certificate{
+		Owner: owner, DER: rest, Added: time.Unix(int64(binary.BigEndian.Uint64(value[2:])), 0).UTC(),
+		PublishDNS: flags&flagDNS != 0, PublishLDAP: flags&flagLDAP != 0, Bound: flags&flagBound != 0,
+	}), nil
 }
 
 // cutOwner reads a length and an owner and holds it against the key it

@@ -68,12 +68,10 @@ func Open(ctx context.Context, db kv.Store, o Options) (*Store, error) {
 
 // load reads everything and makes it the present view.
 func (s *Store) load(ctx context.Context) error {
-	entries, generation, rev, err := readAll(ctx, s.db)
+	v, problems, rev, err := readView(ctx, s.db)
 	if err != nil {
 		return err
 	}
-	var problems []Problem
-	v := assemble(entries, generation, func(p Problem) { problems = append(problems, p) })
 	if len(problems) > 0 {
 		return refuse(problems[0].Object, ErrDamaged, "%s (%d problems in all): restore a backup", problems[0].Detail, len(problems))
 	}

@@ -37,8 +37,8 @@ type draft struct {
 	data   DomainData // records, creation and signing as changed so far; its other lists are not used
 	others bool       // records, anchors or signing changed
 
-	certs   overlay[Certificate]
-	keys    overlay[Key]
+	certs   *tableEdit
+	keys    *tableEdit
 	anchors overlay[Anchor]
 
 	built *DomainData // Tx.Domain's answer, until the next change
@@ -94,7 +94,7 @@ func (tx *Tx) Owned(o direct.Owner) []Certificate {
 	case dr.removed:
 		return nil
 	}
-	return dr.certs.owned(o.Key())
+	return Certificates{&dr.certs.next, &dr.keys.next}.Owned(o)
 }
 
 // Find lists the certificates with this fingerprint, as changed so far.
@@ -102,7 +102,9 @@ func (tx *Tx) Find(sha string) []Certificate {
 	var found []Certificate
 	for _, d := range tx.Domains() {
 		if dr := tx.drafts[d]; dr != nil {
-			found = append(found, dr.certs.holders(sha)...)
+			if !dr.removed {
+				found = append(found, Certificates{&dr.certs.next, &dr.keys.next}.Find(sha)...)
+			}
 			continue
 		}
 		found = append(found, tx.base.data[d].Certificates.Find(sha)...)
@@ -127,7 +129,7 @@ func (tx *Tx) edit(d direct.Domain) (*draft, error) {
 		return nil, refuse("domain "+d.String(), ErrNotFound, "")
 	}
 	dr := &draft{was: was, data: *was}
-	dr.certs.base, dr.keys.base, dr.anchors.base = was.Certificates.list, was.Keys.list, was.Anchors
+	dr.certs, dr.keys, dr.anchors.base = was.Certificates.certs.edit(), was.Keys.keys.edit(), was.Anchors
 	tx.drafts[d] = dr
 	return dr, nil
 }
@@ -137,44 +139,35 @@ func (dr *draft) build(generation int64) *DomainData {
 	if dr.built != nil {
 		return dr.built
 	}
+	certs, keys := dr.certs.table(), dr.keys.table()
 	dd := &DomainData{
 		Domain: dr.data.Domain, Created: dr.data.Created, Records: dr.data.Records, Signing: dr.data.Signing,
-		Certificates: Certificates{dr.certs.merged()}, Keys: Keys{dr.keys.merged()}, Anchors: dr.anchors.merged(),
+		Certificates: Certificates{certs, keys}, Keys: Keys{keys}, Anchors: dr.anchors.merged(),
 		generation: generation, others: dr.others || dr.anchors.count > 0,
 	}
 	if !dr.fresh {
-		dd.base = dr.was.generation
-		dd.touched = dr.touched()
+		dd.follow(dr.was)
 	}
 	dr.built = dd
 	return dd
 }
 
-// touched lists the owners whose certificates or keys changed.
-func (dr *draft) touched() []direct.Owner {
-	owners := map[string]direct.Owner{}
-	note := func(key string, o direct.Owner) {
-		if !o.IsZero() { // zero: put and removed again in one transaction
-			owners[key] = o
+// follow notes what tells the data from that of the generation before. Where
+// that is much, it costs more to go through than to begin anew.
+func (d *DomainData) follow(was *DomainData) {
+	limit := max(1000, d.Certificates.Len()/4)
+	certs, many := changedOwners(was.Certificates.certs, d.Certificates.certs, limit)
+	keys, more := changedOwners(was.Keys.keys, d.Keys.keys, limit)
+	if many || more {
+		return
+	}
+	d.base = was.generation
+	d.touched = certs
+	for _, o := range keys {
+		if !slices.Contains(certs, o) {
+			d.touched = append(d.touched, o)
 		}
 	}
-	for _, id := range dr.certs.changed() {
-		was, _ := dr.certs.below(id)
-		is, _ := dr.certs.find(id)
-		note(id.owner, was.Owner)
-		note(id.owner, is.Owner)
-	}
-	for _, id := range dr.keys.changed() {
-		was, _ := dr.keys.below(id)
-		is, _ := dr.keys.find(id)
-		note(id.owner, was.Owner)
-		note(id.owner, is.Owner)
-	}
-	list := make([]direct.Owner, 0, len(owners))
-	for _, key := range slices.Sorted(maps.Keys(owners)) {
-		list = append(list, owners[key])
-	}
-	return list
 }
 
 // finish ends the transaction: the next view and the operations that lead to
@@ -208,27 +201,43 @@ func (dr *draft) ops() []kv.Op {
 		return dr.opsWhole()
 	}
 	d := dr.data.Domain
-	ops := diff(recordEntries(d, dr.was.Records), recordEntries(d, dr.data.Records))
+	var ops []kv.Op
+	if dr.others {
+		ops = diff(recordEntries(d, dr.was.Records), recordEntries(d, dr.data.Records))
+	}
 	if dr.was.Signing != dr.data.Signing {
 		ops = append(ops, diff(signingEntries(d, dr.was.Signing), signingEntries(d, dr.data.Signing))...)
 	}
-	ops = append(ops, overlayOps(&dr.certs, func(id ident) string { return certKey(d, id) }, encodeCertificate)...)
-	ops = append(ops, overlayOps(&dr.keys, func(id ident) string { return keyKey(d, id) }, encodeKey)...)
+	ops = append(ops, tableOps(certKeys(d), dr.was.Certificates.certs, &dr.certs.next)...)
+	ops = append(ops, tableOps(keyKeys(d), dr.was.Keys.keys, &dr.keys.next)...)
 	return append(ops, overlayOps(&dr.anchors, func(id ident) string { return anchorKey(d, id.sha) }, encodeAnchor)...)
 }
 
 // opsWhole compares all that was with all that is, for a domain that came or
 // went.
 func (dr *draft) opsWhole() []kv.Op {
-	var was, is map[string][]byte
-	if dr.was != nil {
-		was = entriesOf(dr.was)
+	if dr.removed {
+		return domainOps(dr.was, nil)
 	}
-	if !dr.removed {
-		is = entriesOf(dr.build(0))
-		dr.built = nil // the real one gets its generation
+	ops := domainOps(dr.was, dr.build(0))
+	dr.built = nil // the real one gets its generation
+	return ops
+}
+
+// domainOps compares all of a domain; nil is one that is not there.
+func domainOps(was, is *DomainData) []kv.Op {
+	var before, after map[string][]byte
+	d := direct.Domain{}
+	wasTables, isTables := &DomainData{}, &DomainData{}
+	if was != nil {
+		before, wasTables, d = entriesOf(was), was, was.Domain
 	}
-	return diff(was, is)
+	if is != nil {
+		after, isTables, d = entriesOf(is), is, is.Domain
+	}
+	ops := diff(before, after)
+	ops = append(ops, tableOps(certKeys(d), wasTables.Certificates.certs, isTables.Certificates.certs)...)
+	return append(ops, tableOps(keyKeys(d), wasTables.Keys.keys, isTables.Keys.keys)...)
 }
 
 // diff lists what makes is out of was.

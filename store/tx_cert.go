@@ -5,9 +5,11 @@ import (
 	"crypto"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"directnode/internal/direct"
+	"directnode/internal/keytag"
 )
 
 // AddCertificate adds a certificate, or changes the publication flags of one
@@ -36,18 +38,18 @@ func (tx *Tx) AddCertificate(c Certificate) (added bool, err error) {
 	if c.Added.IsZero() {
 		c.Added = tx.at
 	}
-	c.DER = bytes.Clone(c.DER) // the caller's may change
+	tag, algorithm := keytag.OfKey(cert.PublicKey)
 	var puts []Certificate
 	for _, o := range owners {
 		next := Certificate{Owner: o, SHA256: sha, DER: c.DER, PublishDNS: c.PublishDNS, PublishLDAP: c.PublishLDAP,
-			Bound: Binds(cert, o), Added: c.Added.UTC().Truncate(time.Second), key: o.Key()}
+			Bound: Binds(cert, o), Added: c.Added.UTC().Truncate(time.Second)}
 		if err := tx.checkRoom(next, certName(sha, cert)); err != nil {
 			return false, err
 		}
 		puts = append(puts, next)
 	}
 	for _, next := range puts {
-		fresh, err := tx.putCertificate(next)
+		fresh, err := tx.putCertificate(certRecord(next, tag, algorithm), next.Owner.Domain())
 		if err != nil {
 			return false, err
 		}
@@ -83,11 +85,11 @@ func (tx *Tx) ownersFor(given direct.Owner, sha string, cert *x509.Certificate) 
 // checkRoom holds the owner's certificates, the new one among them, against
 // the limits.
 func (tx *Tx) checkRoom(next Certificate, name string) error {
-	count, size := 1, len(next.DER)
-	for _, c := range tx.Owned(next.Owner) {
-		if c.SHA256 != next.SHA256 {
+	count, size, sha := 1, len(next.DER), shaOctets(next.SHA256)
+	for i, h := 0, tx.holding(next.Owner); i < h.Len(); i++ {
+		if r := h.table.record(h.refs[i]); !bytes.Equal(r.sha(), sha) {
 			count++
-			size += len(c.DER)
+			size += len(r.der())
 		}
 	}
 	switch {
@@ -99,48 +101,67 @@ func (tx *Tx) checkRoom(next Certificate, name string) error {
 	return nil
 }
 
-// putCertificate stores next, or the flags of next if it is there.
-func (tx *Tx) putCertificate(next Certificate) (fresh bool, err error) {
-	dr, err := tx.edit(next.Owner.Domain())
+// holding is an owner's certificates, as changed so far.
+func (tx *Tx) holding(o direct.Owner) Holding {
+	key := []byte(o.Key())
+	switch dr := tx.drafts[o.Domain()]; {
+	case dr == nil && tx.base.data[o.Domain()] == nil, dr != nil && dr.removed:
+		return Holding{}
+	case dr == nil:
+		return tx.base.data[o.Domain()].Certificates.Of(key)
+	default:
+		return Certificates{certs: &dr.certs.next}.Of(key)
+	}
+}
+
+// putCertificate stores next, or the places where next is published if it is
+// there.
+func (tx *Tx) putCertificate(next record, d direct.Domain) (fresh bool, err error) {
+	dr, err := tx.edit(d)
 	if err != nil {
 		return false, err
 	}
-	old, there := dr.certs.find(next.ident())
-	if !there {
+	old := dr.certs.next.find(appendFolded(nil, next.owner()), next.sha())
+	if old == nil {
 		dr.certs.put(next)
 		return true, nil
 	}
-	if old.PublishDNS != next.PublishDNS || old.PublishLDAP != next.PublishLDAP {
-		old.PublishDNS, old.PublishLDAP = next.PublishDNS, next.PublishLDAP
-		dr.certs.put(old)
-	}
+	dr.publish(old, next.flags())
 	return false, nil
+}
+
+// publish changes where a certificate is published.
+func (dr *draft) publish(r record, flags byte) {
+	const places = flagDNS | flagLDAP
+	if (r.flags()^flags)&places == 0 {
+		return
+	}
+	next := slices.Clone(r)
+	next[atFlags] = r.flags()&^places | flags&places
+	dr.certs.put(next.summed())
 }
 
 // SetPublish sets how a certificate is published, for all its owners. With
 // both false it is kept, and its key still opens old mail, but nobody finds
 // it any more.
 func (tx *Tx) SetPublish(sha string, dns, ldap bool) error {
-	return tx.eachHolder(sha, func(dr *draft, c Certificate) {
-		c.PublishDNS, c.PublishLDAP = dns, ldap
-		dr.certs.put(c)
-	})
+	flags := certFlags(Certificate{PublishDNS: dns, PublishLDAP: ldap})
+	return tx.eachHolder(sha, func(dr *draft, r record) { dr.publish(r, flags) })
 }
 
 // RemoveCertificate removes a certificate from all its owners, with its
 // private key: mail that was encrypted for it can no longer be opened here.
 func (tx *Tx) RemoveCertificate(sha string) error {
-	return tx.eachHolder(sha, func(dr *draft, c Certificate) {
-		dr.certs.remove(c.ident())
-		if _, has := dr.keys.find(c.ident()); has {
-			dr.keys.remove(c.ident())
-		}
+	return tx.eachHolder(sha, func(dr *draft, r record) {
+		key := appendFolded(nil, r.owner())
+		dr.certs.remove(key, r.sha())
+		dr.keys.remove(key, r.sha())
 	})
 }
 
 // eachHolder runs change for every owner of the certificate, or says that
 // there is none.
-func (tx *Tx) eachHolder(sha string, change func(*draft, Certificate)) error {
+func (tx *Tx) eachHolder(sha string, change func(*draft, record)) error {
 	holders := tx.Find(sha)
 	if len(holders) == 0 {
 		return refuse(certName(sha, nil), ErrNotFound, "")
@@ -150,7 +171,7 @@ func (tx *Tx) eachHolder(sha string, change func(*draft, Certificate)) error {
 		if err != nil {
 			return err
 		}
-		change(dr, c)
+		change(dr, dr.certs.next.find([]byte(c.Owner.Key()), shaOctets(sha)))
 	}
 	return nil
 }
@@ -188,12 +209,9 @@ func (tx *Tx) PutKey(certSHA string, owner direct.Owner, key crypto.Signer) erro
 		if err != nil {
 			return err
 		}
-		if c.HasKey {
-			continue
+		if !c.HasKey {
+			dr.keys.put(keyRecord(Key{CertSHA256: certSHA, Owner: c.Owner, Sealed: sealed}))
 		}
-		dr.keys.put(Key{CertSHA256: certSHA, Owner: c.Owner, Sealed: sealed, key: c.ident().owner})
-		c.HasKey = true
-		dr.certs.put(c)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func (tx *Tx) AddDomain(d direct.Domain, records []Record) error {
 	if err != nil {
 		return err
 	}
-	dr := &draft{was: tx.base.data[d], fresh: true, others: true}
+	dr := &draft{was: tx.base.data[d], fresh: true, others: true, certs: (*table)(nil).edit(), keys: (*table)(nil).edit()}
 	dr.data = DomainData{Domain: d, Created: tx.at, Records: clean}
 	tx.drafts[d] = dr
 	return nil

@@ -107,8 +107,6 @@ type Certificate struct {
 	Bound       bool // the subjectAltName names the owner
 	HasKey      bool
 	Added       time.Time
-
-	key string // Owner.Key(), once it is known
 }
 
 // Anchor is a trust anchor of a domain: for incoming mail, outgoing or both.
@@ -125,8 +123,6 @@ type Key struct {
 	CertSHA256 string
 	Owner      direct.Owner
 	Sealed     []byte // shared: do not change it
-
-	key string // Owner.Key(), once it is known
 }
 
 // ident is what a certificate, a key or an anchor is found by.
@@ -142,19 +138,9 @@ func (a ident) compare(b ident) int {
 // item is what the sorted lists of DomainData hold.
 type item interface{ ident() ident }
 
-func (c Certificate) ident() ident {
-	if c.key == "" {
-		return ident{c.Owner.Key(), c.SHA256}
-	}
-	return ident{c.key, c.SHA256}
-}
+func (c Certificate) ident() ident { return ident{c.Owner.Key(), c.SHA256} }
 
-func (k Key) ident() ident {
-	if k.key == "" {
-		return ident{k.Owner.Key(), k.CertSHA256}
-	}
-	return ident{k.key, k.CertSHA256}
-}
+func (k Key) ident() ident { return ident{k.Owner.Key(), k.CertSHA256} }
 
 func (a Anchor) ident() ident { return ident{sha: a.SHA256} }
 
@@ -162,14 +148,4 @@ func (a Anchor) ident() ident { return ident{sha: a.SHA256} }
 func position[T item](list []T, id ident) (int, bool) {
 	i := sort.Search(len(list), func(i int) bool { return list[i].ident().compare(id) >= 0 })
 	return i, i < len(list) && list[i].ident() == id
-}
-
-// owned is the part of a sorted list that belongs to an owner.
-func owned[T item](list []T, owner string) []T {
-	from, _ := position(list, ident{owner: owner})
-	to := from
-	for to < len(list) && list[to].ident().owner == owner {
-		to++
-	}
-	return list[from:to:to]
 }

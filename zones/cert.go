@@ -2,10 +2,6 @@ package zones
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -14,7 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"directnode/internal/ber"
+	"directnode/internal/keytag"
 )
 
 // Certificate types of CERT records (RFC 4398 §2.1).
@@ -114,7 +110,7 @@ func certRData(der []byte, before *RRset) rdata {
 		d.head = head
 		return d
 	}
-	tag, algorithm := keyTag(der)
+	tag, algorithm := keytag.Of(der)
 	binary.BigEndian.PutUint16(d.head[:], certPKIX)
 	binary.BigEndian.PutUint16(d.head[2:], tag)
 	d.head[4] = algorithm
@@ -132,96 +128,4 @@ func knownHead(der []byte, before *RRset) (head [certHead]byte, ok bool) {
 		}
 	}
 	return head, false
-}
-
-// keyTag works out key tag and algorithm of a certificate's key. RFC 4398 §2.1:
-// the key is put into the form of a DNSKEY's public key and the tag computed as
-// in RFC 4034 App. B; where DNSSEC has no algorithm for the key or does not
-// allow its size, both are zero.
-func keyTag(der []byte) (tag uint16, algorithm uint8) {
-	spki, ok := subjectPublicKeyInfo(der)
-	if !ok {
-		return 0, 0
-	}
-	pub, err := x509.ParsePKIXPublicKey(spki)
-	if err != nil {
-		return 0, 0
-	}
-	algorithm, key := dnssecKey(pub)
-	if algorithm == 0 {
-		return 0, 0
-	}
-	// Flags 0: the key signs no zone (RFC 4034 §2.1.1). Protocol is always 3.
-	sum := tagOf(append([]byte{0, 0, 3, algorithm}, key...))
-	return sum, algorithm
-}
-
-// subjectPublicKeyInfo walks to the key (RFC 5280 §4.1) and no further: parsing
-// all of a hundred thousand certificates would make up most of a start.
-func subjectPublicKeyInfo(der []byte) ([]byte, bool) {
-	sequence := ber.Tag{Constructed: true, Number: 16}
-	certificate, err := ber.NewReader(der, ber.Limits{}).Enter(sequence)
-	if err != nil {
-		return nil, false
-	}
-	tbs, err := certificate.Enter(sequence)
-	if err != nil {
-		return nil, false
-	}
-	if t, ok := tbs.Peek(); ok && t.Class == ber.ContextSpecific {
-		if _, err := tbs.Next(); err != nil { // version
-			return nil, false
-		}
-	}
-	for range 5 { // serialNumber, signature, issuer, validity, subject
-		if _, err := tbs.Next(); err != nil {
-			return nil, false
-		}
-	}
-	spki, err := tbs.Expect(sequence)
-	return spki.Raw, err == nil
-}
-
-// dnssecKey is the key as the public key field of a DNSKEY.
-func dnssecKey(pub any) (algorithm uint8, key []byte) {
-	switch k := pub.(type) {
-	case *rsa.PublicKey:
-		// RFC 5702 §2.1 names the sizes for RSA/SHA-256, RFC 3110 §2 the form;
-		// the exponents of real keys fit into its short length field.
-		n := k.N.Bytes()
-		if len(n) < 64 || len(n) > 512 {
-			return 0, nil
-		}
-		e := binary.BigEndian.AppendUint64(nil, uint64(k.E))
-		e = bytes.TrimLeft(e, "\x00")
-		return dns.RSASHA256, append(append([]byte{byte(len(e))}, e...), n...)
-	case *ecdsa.PublicKey:
-		point, err := k.Bytes()
-		if err != nil {
-			return 0, nil
-		}
-		// RFC 6605 §4: x and y, without the octet for "uncompressed".
-		switch len(point) {
-		case 1 + 64:
-			return dns.ECDSAP256SHA256, point[1:]
-		case 1 + 96:
-			return dns.ECDSAP384SHA384, point[1:]
-		}
-	case ed25519.PublicKey:
-		return dns.ED25519, k // RFC 8080 §3
-	}
-	return 0, nil
-}
-
-// tagOf is the sum of RFC 4034 App. B.
-func tagOf(rdata []byte) uint16 {
-	sum := uint32(0)
-	for i, c := range rdata {
-		if i%2 == 0 {
-			sum += uint32(c) << 8
-		} else {
-			sum += uint32(c)
-		}
-	}
-	return uint16(sum + sum>>16&0xFFFF)
 }

@@ -13,7 +13,7 @@ import (
 const theLaw = `
 std
 < internal/direct, internal/ber, internal/durable
-< internal/cms, internal/mail, internal/config, store/kv
+< internal/cms, internal/mail, internal/config, internal/keytag, store/kv
 < resolver/trust, resolver/fetch, store, store/kv/bolt, store/kv/memory
 < resolver, sta/smime, sta/report, sta/smtpserver, sta/smtpclient, sta/maildir, zones, ldapserver/dit
 < sta, sta/queue, sta/track, internal/admin

@@ -108,6 +108,13 @@ type Store interface {
 	// empty page is the end. All reads every page.
 	Scan(ctx context.Context, prefix, after string, limit int) ([]KV, int64, error)
 
+	// Stream calls fn for every key that begins with prefix, in key order, as
+	// they stood at one revision, and returns that revision. key and value are
+	// good until fn returns and must not be written to; fn must not use the
+	// store. An error of fn ends the reading and is returned as it is. It is
+	// for those who take millions of values and would not copy them twice.
+	Stream(ctx context.Context, prefix string, fn func(key, value []byte) error) (int64, error)
+
 	// Txn applies all ops if every condition holds, else none (ErrConflict).
 	// A key may stand in at most one op. It returns the revision of the store
 	// after the change.

@@ -23,6 +23,9 @@ const (
 	// (and with it the pages it sees) for long.
 	maxFollowEvents = 512
 	maxFollowBytes  = 1 << 20
+	// releaseEvery is how many octets a Stream reads before it looks whether it
+	// is still wanted.
+	releaseEvery = 64 << 20
 	// maxProblems ends a check that finds nothing but damage.
 	maxProblems = 100
 )

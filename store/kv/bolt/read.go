@@ -71,6 +71,41 @@ func (db *DB) Scan(ctx context.Context, prefix, after string, limit int) ([]kv.K
 	return page, rev, nil
 }
 
+// Stream implements kv.Store. The slices are the file's own, mapped into
+// memory.
+func (db *DB) Stream(ctx context.Context, prefix string, fn func(key, value []byte) error) (rev int64, err error) {
+	err = db.view(ctx, func(tx *bbolt.Tx) error {
+		st, err := loadState(tx)
+		if err != nil {
+			return err
+		}
+		rev = st.rev
+		size := 0
+		c := tx.Bucket([]byte(bucketData)).Cursor()
+		for k, v := seek(c, prefix, ""); k != nil && bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
+			_, value, err := decodeData(k, v)
+			if err != nil {
+				return err
+			}
+			if err := fn(k, value[:len(value):len(value)]); err != nil {
+				return err
+			}
+			if size += len(v); size >= releaseEvery {
+				size = 0
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+			}
+		}
+		db.release(tx)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return rev, nil
+}
+
 // seek moves to the first key that is not below prefix and lies after after.
 func seek(c *bbolt.Cursor, prefix, after string) (k, v []byte) {
 	k, v = c.Seek([]byte(max(prefix, after)))

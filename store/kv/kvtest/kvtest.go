@@ -36,6 +36,7 @@ func Run(t *testing.T, open Open) {
 		"limits are refused, named and harmless":     testLimits,
 		"scan pages in key order":                    testScan,
 		"large values end a page early":              testLargePages,
+		"a stream is one state in key order":         testStream,
 		"slices are the caller's":                    testOwnership,
 		"a watch has no gap and no repetition":       testWatch,
 		"a watch delivers whole revisions":           testWatchWhole,
@@ -111,6 +112,29 @@ func (h *harness) want(dumped string) {
 	h.t.Helper()
 	if got := dump(h.t, h.s); got != dumped {
 		h.t.Fatalf("store is %q, want %q", got, dumped)
+	}
+}
+
+func testStream(t *testing.T, h *harness) {
+	rev := h.txn(nil, put("b/2", "two"), put("a", "1"), put("b/1", ""), put("b0", "x"), put("b/1/1", "deep"))
+	for prefix, want := range map[string]string{"b/": "b/1= b/1/1=deep b/2=two ", "": "a=1 b/1= b/1/1=deep b/2=two b0=x ", "c": ""} {
+		got := ""
+		at, err := h.s.Stream(context.Background(), prefix, func(k, v []byte) error {
+			got += string(k) + "=" + string(v) + " "
+			return nil
+		})
+		if err != nil || at != rev || got != want {
+			t.Errorf("Stream(%q) = %q at %d, %v; want %q at %d", prefix, got, at, err, want, rev)
+		}
+	}
+	enough, calls := errors.New("enough"), 0
+	if _, err := h.s.Stream(context.Background(), "b", func(_, _ []byte) error { calls++; return enough }); err != enough || calls != 1 {
+		t.Errorf("an error after %d calls comes back as %v", calls, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := h.s.Stream(ctx, "", func(_, _ []byte) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("Stream with an ended context: %v", err)
 	}
 }
 

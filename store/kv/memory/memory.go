@@ -113,6 +113,24 @@ func (s *Store) Scan(ctx context.Context, prefix, after string, limit int) ([]kv
 	return page, s.rev, nil
 }
 
+// Stream implements kv.Store.
+func (s *Store) Stream(ctx context.Context, prefix string, fn func(key, value []byte) error) (int64, error) {
+	if err := s.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+	s.sort()
+	for _, key := range s.keys[s.seek(prefix, ""):] {
+		if !strings.HasPrefix(key, prefix) {
+			break
+		}
+		if err := fn([]byte(key), s.data[key].Value); err != nil {
+			return 0, err
+		}
+	}
+	return s.rev, nil
+}
+
 // seek returns the index of the first key that is not below prefix and lies
 // after after.
 func (s *Store) seek(prefix, after string) int {
