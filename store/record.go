@@ -50,13 +50,15 @@ const certHead = 5
 // certPKIX is the certificate type of an X.509 certificate (RFC 4398 §2.1).
 const certPKIX = 1
 
-func (r record) flags() byte      { return r[atFlags] }
-func (r record) sha() []byte      { return r[atSHA:atSize] }
-func (r record) shaText() string  { return hex.EncodeToString(r.sha()) }
-func (r record) owner() []byte    { return r[atOwner:r.ownerEnd()] }
-func (r record) ownerEnd() int    { return atOwner + int(binary.BigEndian.Uint16(r[atSize:])) }
-func (r record) payload() []byte  { return r[r.ownerEnd():] }
-func (r record) added() time.Time { return time.Unix(int64(binary.BigEndian.Uint64(r[atAdded:])), 0).UTC() }
+func (r record) flags() byte     { return r[atFlags] }
+func (r record) sha() []byte     { return r[atSHA:atSize] }
+func (r record) shaText() string { return hex.EncodeToString(r.sha()) }
+func (r record) owner() []byte   { return r[atOwner:r.ownerEnd()] }
+func (r record) ownerEnd() int   { return atOwner + int(binary.BigEndian.Uint16(r[atSize:])) }
+func (r record) payload() []byte { return r[r.ownerEnd():] }
+func (r record) added() time.Time {
+	return time.Unix(int64(binary.BigEndian.Uint64(r[atAdded:])), 0).UTC()
+}
 
 // der is the certificate of a record that holds one.
 func (r record) der() []byte { return r[r.ownerEnd()+certHead:] }
