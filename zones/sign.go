@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/dns"
 
 	"directnode/internal/direct"
+	"directnode/internal/keytag"
 	"directnode/store"
 )
 
@@ -83,7 +84,7 @@ func newSigner(apex Name, d direct.Domain, is *store.Signing, seal *store.Sealer
 		s.opened[k.ID] = private
 		rdata := dnskeyRData(is.Algorithm, k)
 		sum := sha256.Sum256(rdata)
-		key := zoneKey{tagOf(rdata), is.Algorithm, binary.BigEndian.Uint64(sum[:]), private}
+		key := zoneKey{keytag.Sum(rdata), is.Algorithm, binary.BigEndian.Uint64(sum[:]), private}
 		if k.Role.SecureEntry() {
 			s.keys = append(s.keys, key)
 		}
@@ -328,7 +329,7 @@ func madeBySigner(rrtype uint16) bool {
 // RFC 4509 §2).
 func dsRData(apex Name, dnskey []byte) []byte {
 	sum := sha256.Sum256(append([]byte(apex), dnskey...))
-	ds := binary.BigEndian.AppendUint16(nil, tagOf(dnskey))
+	ds := binary.BigEndian.AppendUint16(nil, keytag.Sum(dnskey))
 	return append(append(ds, dnskey[3], dns.SHA256), sum[:]...)
 }
 
@@ -348,7 +349,7 @@ func DS(d direct.Domain, is *store.Signing) (lines []string) {
 }
 
 // KeyTag is the tag of a key's DNSKEY record (RFC 4034 App. B).
-func KeyTag(algorithm uint8, k store.DNSKey) uint16 { return tagOf(dnskeyRData(algorithm, k)) }
+func KeyTag(algorithm uint8, k store.DNSKey) uint16 { return keytag.Sum(dnskeyRData(algorithm, k)) }
 
 // openKeys gives the zone its signer if the domain is signed.
 func (b *builder) openKeys(apex Name, next *Set) error {
