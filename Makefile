@@ -8,7 +8,7 @@ FUZZTIME  ?= 20s
 export CGO_ENABLED ?= 0
 export GOFLAGS := $(filter-out -trimpath,$(shell $(GO) env GOFLAGS)) -trimpath
 
-.PHONY: all run test check interop fuzz crash spec bench docs clean
+.PHONY: all run test check interop fuzz crash spec bench bench-quick gobench docs clean FORCE
 
 all: ## build bin/directd and bin/directctl
 	$(GO) build -o bin/ ./cmd/directd ./cmd/directctl
@@ -22,6 +22,7 @@ RACE := $(if $(shell command -v gcc || command -v clang),-race)
 test: ## the whole suite, race detector on
 	@[ -n "$(RACE)" ] || echo "SKIP race detector: no C compiler"
 	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -vet=off -shuffle=on -timeout=10m ./...
+	cd tools && CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -vet=off -shuffle=on ./...
 
 check: ## formatting, vet, staticcheck, import law, generated files current
 	tools/check
@@ -35,7 +36,21 @@ fuzz: ## every fuzz target for FUZZTIME (a duration, or executions: 20000x)
 crash: all ## kill -9 of either node at random moments while messages flow
 	DIRECTNODE_CRASH=50 $(GO) test -count=1 -run '^TestCrash' -timeout=30m -v ./cmd/directd
 
-bench: ## the benchmarks of every package
+# make bench BENCH_NAMES=1000000 for the large zone; BENCH_FLAGS as `bin/bench -h` has them.
+BENCH_NAMES ?= 100000
+BENCH_FLAGS ?=
+
+bench: all bin/bench ## directd beside NSD, Knot and BIND on this machine; writes docs/PERFORMANCE.md
+	bin/bench -names $(BENCH_NAMES) -o docs/PERFORMANCE.md $(BENCH_FLAGS)
+
+bench-quick: all bin/bench ## a minute of the same with 1,000 names: shows that it works, measures nothing
+	bin/bench -quick
+
+bin/bench: FORCE
+	cd tools && $(GO) build -o ../bin/bench ./bench
+FORCE:
+
+gobench: ## the benchmarks of every package
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 spec: ## run the tests and write docs/CONFORMANCE.md

@@ -1,0 +1,53 @@
+package main
+
+// reference says what a target is held against.
+type reference uint8
+
+const (
+	noTarget   reference = iota
+	knotAlone            // Knot's figure
+	betterPeer           // the lower of Knot's and NSD's
+)
+
+// measurement is one row of the table.
+type measurement struct {
+	key, title string
+	load       load
+	ask        question
+	echo       int // length of the echo's answer; 0: the case has no echo
+	target     float64
+	against    reference
+}
+
+// What is asked and right.
+var (
+	askCert = question{qtype: typeCERT, edns: 4096, label: "u%07d", want: want{answers: 1, size: 1000}}
+	askCut  = question{qtype: typeCERT, edns: 1232, label: "u%07d", want: want{tc: true}}
+	askNone = question{qtype: typeCERT, edns: 1232, label: "x%07d", want: want{rcode: rcodeNXDomain}}
+	askMX   = question{qtype: typeMX, edns: 1232, want: want{answers: 1}}
+)
+
+// How it is asked. 96 outstanding keep a server busy without filling a socket's
+// queue.
+var (
+	byUDP       = load{over: overUDP, window: 96}
+	byPipeline  = load{over: overTCP, conns: 20, window: 8}
+	byTurns     = load{over: overTCP, conns: 50, window: 1}
+	byConnector = load{over: perConnection, conns: 20, window: 1}
+)
+
+const smallAnswer = 100 // octets: an NXDOMAIN with its SOA
+
+// measurements are all rows, in the order of the report.
+func measurements(certOctets int) []measurement {
+	whole := certOctets + 65 // header, question, record header and OPT around the certificate
+	return []measurement{
+		{"cert", "UDP CERT", byUDP, askCert, whole, 0.75, knotAlone},
+		{"tc", "UDP CERT, TC=1", byUDP, askCut, smallAnswer, 0.85, betterPeer},
+		{"nx", "UDP NXDOMAIN", byUDP, askNone, smallAnswer, 0.85, betterPeer},
+		{"mx", "UDP MX", byUDP, askMX, smallAnswer, 0.85, betterPeer},
+		{"tcp8", "TCP CERT, 8 pipelined on 20 connections", byPipeline, askCert, 0, 0.25, knotAlone},
+		{"tcp1", "TCP CERT, 1 outstanding on 50 connections", byTurns, askCert, 0, 0.75, knotAlone},
+		{"connect", "TCP CERT, a connection for each query", byConnector, askCert, 0, 1.05, knotAlone},
+	}
+}
