@@ -18,6 +18,8 @@ import (
 type Options struct {
 	CertTTL uint32        // of CERT records; 0 = half an hour
 	Seal    *store.Sealer // opens the keys of signed zones; nil where there are none
+	Form    Form          // of CERT records; empty = PKIX
+	URL     string        // below which IPKIX certificates are served; ends in a slash
 }
 
 // BuildError is why a generation was refused: what is wrong, and where.

@@ -21,6 +21,7 @@ type listeners struct {
 	ldap       []net.Listener
 	mx         []net.Listener
 	submission []net.Listener
+	public     []net.Listener // HTTP
 	admin      net.Listener
 	monitor    net.Listener // nil: off
 }
@@ -59,6 +60,7 @@ func (n *node) listen(context.Context) error {
 		{"ldap.listen_tls", n.cfg.LDAP.ListenTLS, &n.listeners.ldap, n.tls.config()},
 		{"smtp.listen", n.cfg.SMTP.Listen, &n.listeners.mx, nil},
 		{"smtp.submission", n.cfg.SMTP.Submission, &n.listeners.submission, nil},
+		{"http.listen", n.cfg.HTTP.Listen, &n.listeners.public, nil},
 	} {
 		for _, addr := range group.addrs {
 			l, err := net.Listen("tcp", addr)

@@ -22,6 +22,7 @@ import (
 type nodeMetrics struct {
 	dns       *dnsserver.Server
 	ldap      *ldapserver.Server
+	web       *public
 	view      func() *store.View
 	queue     func(context.Context) ([]queue.Entry, error)
 	publisher *publisher
@@ -81,6 +82,8 @@ var (
 
 	ldapResults = desc("ldap_requests_total", "LDAP requests by result code (RFC 4511 appendix A).", "code")
 
+	httpRequests = desc("http_requests_total", "Requests at the public HTTP listener: served, absent (404), refused (405).", "result")
+
 	generationDesc   = desc("generation", "Generation of the store that is published; the serial of a zone is the one that last changed it.")
 	commitsDesc      = desc("store_commits_total", "Changes of the store that were published since the start.")
 	publishDesc      = desc("publish_seconds_total", "Seconds spent building generations.")
@@ -99,7 +102,7 @@ var (
 // Describe implements prometheus.Collector.
 func (m *nodeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		dnsQueries, dnsResults, dnsSilent, dnsTruncated, dnsCookies, dnsSuspects, dnsSuspectsNow, ldapResults,
+		dnsQueries, dnsResults, dnsSilent, dnsTruncated, dnsCookies, dnsSuspects, dnsSuspectsNow, ldapResults, httpRequests,
 		generationDesc, commitsDesc, publishDesc, zonesDesc, recordsDesc, certificatesDesc,
 		mailMessages, mailDeliveries, mailPublished, mailUndelivered, queueMessages, queueOldest,
 	} {
@@ -114,6 +117,9 @@ func (m *nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 	for code, n := range m.ldap.Results() {
 		out.counter(ldapResults, n, strconv.Itoa(code))
 	}
+	out.counter(httpRequests, m.web.served.Load(), "served")
+	out.counter(httpRequests, m.web.absent.Load(), "absent")
+	out.counter(httpRequests, m.web.refused.Load(), "refused")
 	m.collectStore(out)
 	m.collectMail(out)
 }

@@ -89,7 +89,7 @@ func measured(t *testing.T) (*monitor, *nodeMetrics) {
 	at := time.Now()
 	m := newMonitor("v0", "go0")
 	n := &nodeMetrics{
-		dns: dnsserver.New(p.zoneSet, dnsserver.Options{}), ldap: ldapserver.New(p.ldapTree, ldapserver.Options{}), view: s.View, publisher: p, mail: &mailCounts{},
+		dns: dnsserver.New(p.zoneSet, dnsserver.Options{}), ldap: ldapserver.New(p.ldapTree, ldapserver.Options{}), web: &public{}, view: s.View, publisher: p, mail: &mailCounts{},
 		queue: func(context.Context) ([]queue.Entry, error) {
 			return []queue.Entry{
 				{Kind: "inbound", State: "held", Created: at.Add(-time.Hour), From: "secret@elsewhere.example"},

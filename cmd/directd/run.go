@@ -121,7 +121,7 @@ func (n *node) openStore(ctx context.Context) error {
 	sealer := store.NewSealer(key)
 	n.publisher = &publisher{
 		sealer: sealer,
-		zones:  zones.Options{Seal: sealer},
+		zones:  zones.Options{Seal: sealer, Form: zones.Form(n.cfg.DNS.CertForm), URL: n.cfg.HTTP.BaseURL()},
 		dit:    dit.Options{Anonymous: n.cfg.LDAP.Anonymous, StartTLS: n.tls.config() != nil, Version: version()},
 		log:    n.log,
 	}
@@ -325,10 +325,14 @@ func (n *node) run(ctx context.Context) error {
 	for _, l := range n.listeners.submission {
 		g.Go(func() error { return submission.Serve(ctx, l) })
 	}
+	web := &public{view: n.store.View}
+	for _, l := range n.listeners.public {
+		g.Go(func() error { return n.servePublic(ctx, web, l, exempt) })
+	}
 	g.Go(func() error {
 		return n.queue.Run(ctx, handlers(n.agent, n.queue, n.box, n.client, story{n.track}, &n.mail, n.log))
 	})
-	n.monitor.registry.MustRegister(&nodeMetrics{dns: dns, ldap: ldap, view: n.store.View, queue: n.queue.List, publisher: n.publisher, mail: &n.mail, now: time.Now})
+	n.monitor.registry.MustRegister(&nodeMetrics{dns: dns, ldap: ldap, web: web, view: n.store.View, queue: n.queue.List, publisher: n.publisher, mail: &n.mail, now: time.Now})
 	g.Go(func() error { return n.serveAdmin(ctx) })
 	g.Go(func() error { return n.reload(ctx) })
 	n.log.Info("serving", "host", n.cfg.Node.Hostname, "version", version(), "generation", n.store.View().Rev)

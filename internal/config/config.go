@@ -29,7 +29,7 @@ type Config struct {
 	Node     Node     `toml:"node" comment:"Who this node is."`
 	DNS      DNS      `toml:"dns" comment:"The authoritative DNS server. UDP and TCP on each address."`
 	LDAP     LDAP     `toml:"ldap" comment:"The LDAP directory of published certificates."`
-	HTTP     HTTP     `toml:"http" comment:"Public HTTP. Not part of this version: leave it empty."`
+	HTTP     HTTP     `toml:"http" comment:"Public HTTP: serves the certificates that CERT records of type IPKIX point to, and nothing else."`
 	Admin    Admin    `toml:"admin" comment:"Where directctl and monitoring reach the node."`
 	TLS      TLS      `toml:"tls" comment:"The certificate for STARTTLS on the SMTP listeners and for ldap.listen_tls."`
 	Keys     Keys     `toml:"keys" comment:"The master key that seals private keys at rest."`
@@ -50,8 +50,9 @@ type Node struct {
 
 // DNS is the table [dns].
 type DNS struct {
-	Listen  []string `toml:"listen" comment:"HOST:PORT; port 53 needs CAP_NET_BIND_SERVICE."`
-	UDPCert string   `toml:"udp_cert" comment:"cookie: CERT over UDP only to a client with a valid DNS cookie, else TC=1 · always · never"`
+	Listen   []string `toml:"listen" comment:"HOST:PORT; port 53 needs CAP_NET_BIND_SERVICE."`
+	CertForm string   `toml:"cert_form" comment:"pkix: CERT records hold the certificate · ipkix: they hold its URL on [http], which many peers do not read · both"`
+	UDPCert  string   `toml:"udp_cert" comment:"cookie: CERT over UDP only to a client with a valid DNS cookie, else TC=1 · always · never"`
 }
 
 // LDAP is the table [ldap].
@@ -63,7 +64,16 @@ type LDAP struct {
 
 // HTTP is the table [http].
 type HTTP struct {
-	Listen []string `toml:"listen"`
+	Listen []string `toml:"listen" comment:"HOST:PORT; empty: off. Plain HTTP, as those who fetch certificates speak it."`
+	URL    string   `toml:"url" comment:"Where others reach it, such as http://certs.example.org/; goes into CERT records."`
+}
+
+// BaseURL is URL with a slash at its end, or empty.
+func (h HTTP) BaseURL() string {
+	if h.URL == "" {
+		return ""
+	}
+	return strings.TrimSuffix(h.URL, "/") + "/"
 }
 
 // Admin is the table [admin].
@@ -158,7 +168,7 @@ func Default() Config {
 	return Config{
 		DataDir:  "/var/lib/directd",
 		Node:     Node{Hostname: "localhost.localdomain"},
-		DNS:      DNS{Listen: []string{"127.0.0.1:5300"}, UDPCert: "cookie"},
+		DNS:      DNS{Listen: []string{"127.0.0.1:5300"}, CertForm: "pkix", UDPCert: "cookie"},
 		LDAP:     LDAP{Listen: []string{"127.0.0.1:3890"}, ListenTLS: []string{}, Anonymous: "exact"},
 		HTTP:     HTTP{Listen: []string{}},
 		Admin:    Admin{Socket: "admin.sock"},

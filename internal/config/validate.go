@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -50,7 +51,7 @@ type keyed struct {
 func (c *Config) validateListeners(at func(string) string) error {
 	for _, l := range []keyed{
 		{"dns.listen", c.DNS.Listen}, {"ldap.listen", c.LDAP.Listen}, {"ldap.listen_tls", c.LDAP.ListenTLS},
-		{"smtp.listen", c.SMTP.Listen}, {"smtp.submission", c.SMTP.Submission}, {"resolver.servers", c.Resolver.Servers},
+		{"smtp.listen", c.SMTP.Listen}, {"smtp.submission", c.SMTP.Submission}, {"http.listen", c.HTTP.Listen}, {"resolver.servers", c.Resolver.Servers},
 	} {
 		for _, addr := range l.list {
 			if err := checkHostPort(addr); err != nil {
@@ -61,11 +62,38 @@ func (c *Config) validateListeners(at func(string) string) error {
 	if err := c.validateAdmin(); err != nil {
 		return fmt.Errorf("%s: %w", at("admin.listen"), err)
 	}
-	if len(c.HTTP.Listen) > 0 {
-		return fmt.Errorf("%s: this version has no public HTTP listener; leave it empty", at("http.listen"))
+	if err := c.validateHTTP(); err != nil {
+		return fmt.Errorf("%s: %w", at("http.url"), err)
 	}
 	if len(c.LDAP.ListenTLS) > 0 && c.TLS.CertFile == "" {
 		return fmt.Errorf("%s: needs a certificate; set tls.cert_file and tls.key_file", at("ldap.listen_tls"))
+	}
+	return nil
+}
+
+// maxURL bounds the URL: a CERT record has it once for each certificate, with
+// an owner name and a fingerprint behind it.
+const maxURL = 200
+
+// validateHTTP holds the URL that goes into CERT records against what those who
+// fetch it can use.
+func (c *Config) validateHTTP() error {
+	if c.HTTP.URL == "" {
+		if c.DNS.CertForm != "pkix" {
+			return fmt.Errorf("empty; dns.cert_form = %q needs the URL at which others reach http.listen, such as http://certs.example.org/", c.DNS.CertForm)
+		}
+		return nil
+	}
+	u, err := url.Parse(c.HTTP.URL)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return fmt.Errorf("%.60q is no URL of a host; write it like http://certs.example.org/", c.HTTP.URL)
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return fmt.Errorf("%.60q has more than a host and a path; write it like http://certs.example.org/", c.HTTP.URL)
+	case len(c.HTTP.URL) > maxURL || strings.ContainsFunc(c.HTTP.URL, func(r rune) bool { return r < '!' || r > '~' }):
+		return fmt.Errorf("%.60q is not 1 to %d printable ASCII characters", c.HTTP.URL, maxURL)
+	case len(c.HTTP.Listen) == 0:
+		return fmt.Errorf("set, but http.listen is empty; give the address that serves it, a proxy's target too")
 	}
 	return nil
 }
@@ -193,6 +221,7 @@ func (c *Config) validateChoices(at func(string) string) error {
 		key, value string
 		allowed    []string
 	}{
+		{"dns.cert_form", c.DNS.CertForm, []string{"pkix", "ipkix", "both"}},
 		{"dns.udp_cert", c.DNS.UDPCert, []string{"cookie", "always", "never"}},
 		{"ldap.anonymous", c.LDAP.Anonymous, []string{"exact", "list"}},
 		{"policy.profile", c.Policy.Profile, []string{"as-1.2", "as-1.3"}},
