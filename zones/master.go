@@ -24,6 +24,8 @@ type Parsed struct {
 	// absolute and in lower case. A CERT record of another type than PKIX, such
 	// as the URL of a certificate, is a record TYPE37 here.
 	Records []store.Record
+	// Lines are those of the records.
+	Lines []int
 	// Certs are the CERT records of type PKIX.
 	Certs []ParsedCert
 	// Signing is for BuildParsed alone: no text has it.
@@ -62,12 +64,29 @@ func (e *MasterError) Unwrap() error { return e.Err }
 // or nothing; the error is a *MasterError. file is for messages alone: nothing
 // is opened, $INCLUDE is refused.
 func ParseMaster(r io.Reader, origin direct.Domain, file string) (Parsed, error) {
+	var certs []ParsedCert
+	p, err := ScanMaster(r, origin, file, func(c ParsedCert) error {
+		certs = append(certs, c)
+		return nil
+	})
+	p.Certs = certs
+	if err != nil {
+		return Parsed{}, err
+	}
+	return p, nil
+}
+
+// ScanMaster is ParseMaster for a text whose certificates are too many to hold:
+// each goes to take as it is read, and Certs stays empty. An error of take
+// becomes the reason of the *MasterError, with the place of the record. What
+// take was given before an error counts for nothing.
+func ScanMaster(r io.Reader, origin direct.Domain, file string, take func(ParsedCert) error) (Parsed, error) {
 	apex, err := ParseName(origin.DNSName())
 	if err != nil || origin.IsZero() {
 		return Parsed{}, &MasterError{File: file, Err: fmt.Errorf("origin %q is no domain", origin)}
 	}
 	limited := &io.LimitedReader{R: r, N: maxMasterOctets + 1}
-	p := &masterParser{lex: newLexer(limited), apex: apex, origin: origin.DNSName(), out: Parsed{Domain: origin}}
+	p := &masterParser{lex: newLexer(limited), apex: apex, origin: origin.DNSName(), take: take, out: Parsed{Domain: origin}}
 	for {
 		e, err := p.lex.next()
 		if errors.Is(err, io.EOF) {
@@ -96,6 +115,7 @@ type masterParser struct {
 	lastTTL    *uint32 // RFC 1035 §5.1: omitted, it is the last one stated
 	generated  int64   // records by $GENERATE
 	octets     int     // of them
+	take       func(ParsedCert) error
 	out        Parsed
 }
 
@@ -132,6 +152,7 @@ func (p *masterParser) record(e entry) error {
 		return err
 	}
 	p.out.Records = append(p.out.Records, store.Record{Name: h.name.String(), Type: typ, TTL: *h.ttl, Data: text})
+	p.out.Lines = append(p.out.Lines, e.line)
 	return nil
 }
 
@@ -252,8 +273,7 @@ func (p *masterParser) cert(name Name, der []byte, line int) error {
 	if err != nil {
 		return err
 	}
-	p.out.Certs = append(p.out.Certs, ParsedCert{owner, der, line})
-	return nil
+	return p.take(ParsedCert{owner, der, line})
 }
 
 // absolute completes a name with the origin (RFC 1035 §5.1).
