@@ -65,7 +65,7 @@ func (e *MasterError) Unwrap() error { return e.Err }
 // is opened, $INCLUDE is refused.
 func ParseMaster(r io.Reader, origin direct.Domain, file string) (Parsed, error) {
 	var certs []ParsedCert
-	p, err := ScanMaster(r, origin, file, func(c ParsedCert) error {
+	p, err := ScanMaster(r, origin, file, func(c ParsedCert, _ *x509.Certificate) error {
 		certs = append(certs, c)
 		return nil
 	})
@@ -76,11 +76,14 @@ func ParseMaster(r io.Reader, origin direct.Domain, file string) (Parsed, error)
 	return p, nil
 }
 
+// TakeCert takes one certificate of a zone text.
+type TakeCert func(ParsedCert, *x509.Certificate) error
+
 // ScanMaster is ParseMaster for a text whose certificates are too many to hold:
 // each goes to take as it is read, and Certs stays empty. An error of take
 // becomes the reason of the *MasterError, with the place of the record. What
 // take was given before an error counts for nothing.
-func ScanMaster(r io.Reader, origin direct.Domain, file string, take func(ParsedCert) error) (Parsed, error) {
+func ScanMaster(r io.Reader, origin direct.Domain, file string, take TakeCert) (Parsed, error) {
 	apex, err := ParseName(origin.DNSName())
 	if err != nil || origin.IsZero() {
 		return Parsed{}, &MasterError{File: file, Err: fmt.Errorf("origin %q is no domain", origin)}
@@ -115,7 +118,7 @@ type masterParser struct {
 	lastTTL    *uint32 // RFC 1035 §5.1: omitted, it is the last one stated
 	generated  int64   // records by $GENERATE
 	octets     int     // of them
-	take       func(ParsedCert) error
+	take       TakeCert
 	out        Parsed
 }
 
@@ -266,14 +269,15 @@ func (p *masterParser) cert(name Name, der []byte, line int) error {
 	if name.hasLabel("*") {
 		return errors.New("a wildcard CERT record would answer for every address")
 	}
-	if _, err := x509.ParseCertificate(der); err != nil {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
 		return fmt.Errorf("the CERT record holds no X.509 certificate: %w", err)
 	}
 	owner, err := direct.OwnerFromDNSName(name.String(), p.out.Domain)
 	if err != nil {
 		return err
 	}
-	return p.take(ParsedCert{owner, der, line})
+	return p.take(ParsedCert{owner, der, line}, cert)
 }
 
 // absolute completes a name with the origin (RFC 1035 §5.1).

@@ -21,7 +21,11 @@ func (t *tool) anchor() *cobra.Command {
 				return err
 			}
 			req.File = f
-			return t.imported(cmd.Context(), "anchor.add", req)
+			res, err := do(t, cmd.Context(), "anchor.add", req, showImport)
+			if err != nil {
+				return err
+			}
+			return withCode(res.Code)
 		},
 	}
 	add.Flags().StringVar(&req.Domain, "domain", "", "the domain that trusts")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -94,36 +93,15 @@ the rest is taken.`,
 				}
 				req.Passphrase = strings.TrimRight(string(f.Data), "\r\n")
 			}
-			files, err := readPaths(args)
+			files, err := uploads(args)
 			if err != nil {
 				return err
 			}
-			req.Files = files
-			return t.imported(cmd.Context(), "cert.import", req)
+			return t.imported(cmd.Context(), "cert.import", req, files)
 		},
 	}
 	cmd.Flags().StringSliceVar(&req.Publish, "publish", nil, "where to publish: dns,ldap (both, unless told otherwise) or none")
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "say what would be done and change nothing")
 	cmd.Flags().StringVar(&passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of PKCS#12 files")
 	return cmd
-}
-
-// imported gives an import order and ends with its code.
-func (t *tool) imported(ctx context.Context, order string, req any) error {
-	res, err := do(t, ctx, order, req, showImport)
-	if err != nil {
-		return err
-	}
-	return withCode(res.Code)
-}
-
-func showImport(w io.Writer, res admin.ImportResult) {
-	for _, i := range res.Items {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", i.State, i.File, i.Kind, i.Owner, i.Reason)
-	}
-	verb := "taken"
-	if res.DryRun {
-		verb = "would be taken"
-	}
-	fmt.Fprintf(w, "%d %s, %d refused, %d warnings\n", res.Taken, verb, res.Refused, res.Warned)
 }

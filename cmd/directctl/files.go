@@ -16,23 +16,59 @@ import (
 const (
 	// maxFileSize bounds one file that is read for the daemon.
 	maxFileSize = 64 << 20
-	// maxFilesSize bounds all of them: the daemon takes 256 MiB, of which
-	// Base64 leaves three quarters.
-	maxFilesSize = 190 << 20
+	// maxFilesSize bounds all of them: the daemon holds them until it knows
+	// which key belongs to which certificate, and takes 512 MiB with their names.
+	maxFilesSize = 500 << 20
 )
 
-// fileReader reads files for one order.
-type fileReader struct {
-	files []admin.File
+// upload makes an upload of one text of any size, a pipe too.
+func upload(path string) (admin.Upload, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return admin.Upload{}, missing(path, err)
+	}
+	u := admin.Upload{Name: path, Size: -1, Open: opener(path)}
+	switch {
+	case info.IsDir():
+		return u, missing(path, errFolder)
+	case info.Mode().IsRegular():
+		u.Size = info.Size()
+		return u, readable(path)
+	}
+	return u, nil
+}
+
+// opener opens a file when its turn has come.
+func opener(path string) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, missing(path, err)
+		}
+		return f, nil
+	}
+}
+
+// readable tells early what would end an order in its middle.
+func readable(path string) error {
+	if err := open(path); err != nil {
+		return missing(path, err)
+	}
+	return nil
+}
+
+// uploader collects the files of one order.
+type uploader struct {
+	files []admin.Upload
 	size  int64
 }
 
-// readPaths reads files, and the files directly inside folders, links to files
+// uploads are files, and the files directly inside folders, links to files
 // among them. A path that was named must be readable; what cannot be read in a
 // folder goes along with the reason, so that the account names it and takes the
 // rest. A folder without files goes along empty.
-func readPaths(paths []string) ([]admin.File, error) {
-	r := &fileReader{}
+func uploads(paths []string) ([]admin.Upload, error) {
+	r := &uploader{}
 	for _, p := range paths {
 		info, err := os.Stat(p)
 		if err != nil {
@@ -50,19 +86,24 @@ func readPaths(paths []string) ([]admin.File, error) {
 	return r.files, nil
 }
 
-func (r *fileReader) named(path string, info fs.FileInfo) error {
-	if err := r.grow(info.Size()); err != nil {
+func (r *uploader) named(path string, info fs.FileInfo) error {
+	if !info.Mode().IsRegular() { // a pipe: nobody knows its size
+		f, err := readFile(path)
+		if err != nil {
+			return err
+		}
+		return r.add(admin.Upload{Name: path, Size: int64(len(f.Data)), Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(f.Data)), nil }})
+	}
+	if info.Size() > maxFileSize {
+		return missing(path, errLarge)
+	}
+	if err := readable(path); err != nil {
 		return err
 	}
-	f, err := readFile(path)
-	if err != nil {
-		return err
-	}
-	r.files = append(r.files, f)
-	return nil
+	return r.add(admin.Upload{Name: path, Size: info.Size(), Open: opener(path)})
 }
 
-func (r *fileReader) folder(path string) error {
+func (r *uploader) folder(path string) error {
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return missing(path, err)
@@ -77,39 +118,46 @@ func (r *fileReader) folder(path string) error {
 		}
 	}
 	if len(r.files) == before {
-		r.files = append(r.files, admin.File{Name: filepath.Clean(path) + string(filepath.Separator)})
+		name := filepath.Clean(path) + string(filepath.Separator)
+		return r.add(admin.Upload{Name: name, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("")), nil }})
 	}
 	return nil
 }
 
-// inside reads one entry of a folder. Its error says that the whole is too
+// inside takes one entry of a folder. Its error says that the whole is too
 // large.
-func (r *fileReader) inside(path string) error {
+func (r *uploader) inside(path string) error {
 	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		r.files = append(r.files, admin.File{Name: path, Fault: reason(err)})
-		return nil
-	case !info.Mode().IsRegular(): // folders, sockets, pipes
-		return nil
-	case info.Size() <= maxFileSize:
-		if err := r.grow(info.Size()); err != nil {
-			return err
+	if err == nil {
+		switch {
+		case !info.Mode().IsRegular(): // folders, sockets, pipes
+			return nil
+		case info.Size() > maxFileSize:
+			err = errLarge
+		default:
+			err = open(path)
 		}
 	}
-	data, err := readBounded(path)
 	if err != nil {
-		r.files = append(r.files, admin.File{Name: path, Fault: reason(err)})
-		return nil
+		return r.add(admin.Upload{Name: path, Fault: reason(err)})
 	}
-	r.files = append(r.files, admin.File{Name: path, Data: data})
-	return nil
+	return r.add(admin.Upload{Name: path, Size: info.Size(), Open: opener(path)})
 }
 
-func (r *fileReader) grow(size int64) error {
-	if r.size += size; r.size > maxFilesSize {
+// open tells whether a file can be opened.
+func open(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func (r *uploader) add(u admin.Upload) error {
+	if r.size += u.Size; r.size > maxFilesSize {
 		return &admin.Error{ID: "DN-FILE-002", Code: admin.CodeUsage, What: "nothing was done", Why: fmt.Sprintf("the files have more than %d MiB together", maxFilesSize>>20), Do: "give fewer files at once"}
 	}
+	r.files = append(r.files, u)
 	return nil
 }
 
@@ -140,6 +188,8 @@ func readBounded(path string) ([]byte, error) {
 	}
 	return b.Bytes(), nil
 }
+
+var errFolder = errors.New("is a folder")
 
 var errLarge = fmt.Errorf("larger than %d MiB", maxFileSize>>20)
 

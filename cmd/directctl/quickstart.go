@@ -154,13 +154,13 @@ func (q *quickstart) startNodes(ctx context.Context) error {
 // orders that an operator would give.
 func (q *quickstart) publish(ctx context.Context) error {
 	for _, n := range q.world.nodes() {
-		files, err := readPaths([]string{q.world.evidence(n.user + ".crt.pem"), q.world.evidence(n.user + ".key.pem")})
-		if err != nil {
-			return err
-		}
-		root, err := readFile(q.world.evidence("root.pem"))
-		if err != nil {
-			return err
+		var files []admin.File
+		for _, name := range []string{"root.pem", n.user + ".crt.pem", n.user + ".key.pem"} {
+			f, err := readFile(q.world.evidence(name))
+			if err != nil {
+				return err
+			}
+			files = append(files, f)
 		}
 		var d admin.Domain
 		var res admin.ImportResult
@@ -170,8 +170,8 @@ func (q *quickstart) publish(ctx context.Context) error {
 			ans  any
 		}{
 			{"domain.add", admin.DomainRequest{Domain: n.domain, Addresses: []string{"127.0.0.1"}}, &d},
-			{"anchor.add", admin.AnchorRequest{Domain: n.domain, File: root, In: true, Out: true}, &res},
-			{"cert.import", admin.ImportRequest{Files: files, Publish: []string{n.publishes}}, &res},
+			{"anchor.add", admin.AnchorRequest{Domain: n.domain, File: files[0], In: true, Out: true}, &res},
+			{"cert.import", admin.ImportRequest{Files: files[1:], Publish: []string{n.publishes}}, &res},
 		} {
 			if err := n.client.Do(ctx, order.name, order.req, order.ans); err != nil {
 				return quickstartError("node "+n.name+" refused "+order.name, err)

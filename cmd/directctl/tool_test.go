@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -44,15 +45,15 @@ func TestPathsAreReadAndWhatCannotBeReadIsNamed(t *testing.T) {
 	if err := os.Truncate(large, maxFileSize+1); err != nil {
 		t.Fatal(err)
 	}
-	files, err := readPaths([]string{filepath.Join(dir, "in"), target, t.TempDir()})
+	files, err := uploads([]string{filepath.Join(dir, "in"), target, t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
 	for _, f := range files {
-		text := string(f.Data)
-		if f.Fault != "" {
-			text = "fault: " + f.Fault
+		text := "fault: " + f.Fault
+		if f.Fault == "" {
+			text = contents(t, f)
 		}
 		got[filepath.Base(filepath.Dir(f.Name))+"/"+filepath.Base(f.Name)] = text
 	}
@@ -64,9 +65,23 @@ func TestPathsAreReadAndWhatCannotBeReadIsNamed(t *testing.T) {
 	if len(files) != 6 { // and the empty folder
 		t.Errorf("%d files: %v", len(files), slices.Sorted(maps.Keys(got)))
 	}
-	if last := files[len(files)-1]; !strings.HasSuffix(last.Name, "/") || len(last.Data) != 0 {
+	if last := files[len(files)-1]; !strings.HasSuffix(last.Name, "/") || contents(t, last) != "" {
 		t.Errorf("the empty folder: %+v", last)
 	}
+}
+
+func contents(t *testing.T, u admin.Upload) string {
+	t.Helper()
+	r, err := u.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil || int64(len(b)) != u.Size {
+		t.Fatalf("%s: %d octets of %d, %v", u.Name, len(b), u.Size, err)
+	}
+	return string(b)
 }
 
 func TestAPathThatWasNamedMustBeReadable(t *testing.T) {
@@ -76,7 +91,7 @@ func TestAPathThatWasNamedMustBeReadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{filepath.Join(dir, "none"), large} {
-		_, err := readPaths([]string{path})
+		_, err := uploads([]string{path})
 		var e *admin.Error
 		if !errors.As(err, &e) || e.ID != "DN-FILE-001" || e.Code != admin.CodeFailed || !strings.Contains(e.Why, path) {
 			t.Errorf("%s: %v", path, err)
@@ -86,12 +101,12 @@ func TestAPathThatWasNamedMustBeReadable(t *testing.T) {
 
 func TestAFolderThatIsTooLargeIsRefusedBeforeItIsRead(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"1", "2", "3", "4"} {
+	for _, name := range []string{"1", "2", "3", "4", "5", "6", "7", "8"} {
 		if err := os.Truncate(write(t, filepath.Join(dir, name), ""), maxFileSize); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := readPaths([]string{dir})
+	_, err := uploads([]string{dir})
 	var e *admin.Error
 	if !errors.As(err, &e) || e.Code != admin.CodeUsage || !strings.Contains(e.Do, "fewer") {
 		t.Errorf("%v", err)

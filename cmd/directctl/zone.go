@@ -13,14 +13,18 @@ func (t *tool) zone() *cobra.Command {
 	var req admin.ImportRequest
 	imp := &cobra.Command{
 		Use: "import FILE --origin NAME", Short: "take a zone file with its CERT records", Args: cobra.ExactArgs(1),
-		Long: "import replaces the records of a domain by those of an RFC 1035 zone file and adds\nits CERT records as certificates. Certificates that do not bind to their owner are\ncounted as warnings (exit code 3), or refused with --strict. A file with an error\nis not taken at all.",
+		Long: `import replaces the records of a domain by those of an RFC 1035 zone file and adds
+its CERT records as certificates. What changes is printed before it is done; with
+--dry-run nothing else happens. Certificates that do not bind to their owner are
+counted as warnings (exit code 3), or left out with --strict. A file with an error,
+or with more at a name than one answer can carry (20 certificates, 60,000 octets),
+is not taken at all. --timeout is the longest time without progress.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := readFile(args[0])
+			f, err := upload(args[0])
 			if err != nil {
 				return err
 			}
-			req.Files = []admin.File{f}
-			return t.imported(cmd.Context(), "zone.import", req)
+			return t.imported(cmd.Context(), "zone.import", req, []admin.Upload{f})
 		},
 	}
 	imp.Flags().StringVar(&req.Origin, "origin", "", "the zone's name")
@@ -66,12 +70,11 @@ func (t *tool) ldif() *cobra.Command {
 	imp := &cobra.Command{
 		Use: "import FILE", Short: "take mail and userCertificate from an LDIF file", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := readFile(args[0])
+			f, err := upload(args[0])
 			if err != nil {
 				return err
 			}
-			req.Files = []admin.File{f}
-			return t.imported(cmd.Context(), "ldif.import", req)
+			return t.imported(cmd.Context(), "ldif.import", req, []admin.Upload{f})
 		},
 	}
 	imp.Flags().BoolVar(&req.Strict, "strict", false, "refuse certificates that do not bind to their owner")

@@ -246,6 +246,7 @@ func (n *node) wire(context.Context) error {
 	n.admin = admin.New(n.store, mailOrders{n.track, n.queue}, admin.Options{
 		Hostname: n.cfg.Node.Hostname, Listen: n.publicAddresses(), LDAPPort: n.ldapPort(), Version: version(), Started: n.started.UTC(),
 		Discover: discover(n.resolver, n.publisher.agentKeys, policy), Log: n.log,
+		MaxImport: n.cfg.Admin.MaxImport, TempDir: n.cfg.DataDir,
 	})
 	return nil
 }

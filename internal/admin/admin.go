@@ -41,7 +41,18 @@ type Options struct {
 	Version  string       // of the program
 	Started  time.Time    // for status
 	Discover DiscoverFunc // nil: no resolver
-	Log      *slog.Logger
+
+	MaxImport int64  // octets of one order that streams files; 0: 2 GiB
+	TempDir   string // where such files wait; empty: that of the system
+
+	Log *slog.Logger
+}
+
+func (o *Options) maxImport() int64 {
+	if o.MaxImport <= 0 {
+		return defaultImport
+	}
+	return o.MaxImport
 }
 
 // DiscoverFunc finds and judges a certificate with the node's own resolver and

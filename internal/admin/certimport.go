@@ -47,6 +47,10 @@ type places struct{ dns, ldap bool }
 // domain of ours is refused and named, the rest of the batch is taken, in one
 // transaction.
 func (s *Service) ImportCertificates(ctx context.Context, req ImportRequest) (ImportResult, error) {
+	return s.importCertificates(ctx, req, nil)
+}
+
+func (s *Service) importCertificates(ctx context.Context, req ImportRequest, report Reporter) (ImportResult, error) {
 	b := &batch{res: ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}}
 	var err error
 	if b.places, err = publishTo(req.Publish); err != nil {
@@ -59,8 +63,10 @@ func (s *Service) ImportCertificates(ctx context.Context, req ImportRequest) (Im
 		b.sort(classify(f, req.Passphrase))
 	}
 	err = s.change(ctx, req.DryRun, func(tx *store.Tx) error {
-		for _, c := range b.certs {
+		progress := report.counter(StageStoring, len(b.certs))
+		for i, c := range b.certs {
 			b.take(tx, c)
+			progress(i + 1)
 		}
 		if b.res.Taken == 0 {
 			return errNothing
@@ -280,6 +286,10 @@ func (r *ImportResult) add(item ImportItem, state, reason string) {
 		r.Refused++
 	case "warning":
 		r.Warned++
+	}
+	if len(r.Items) >= maxItems {
+		r.Omitted++
+		return
 	}
 	r.Items = append(r.Items, item)
 }

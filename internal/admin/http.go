@@ -40,6 +40,9 @@ func (s *Service) Handler() http.Handler {
 	order(s, mux, "queue.drop", s.DropQueue)
 	order(s, mux, "discover", s.Discover)
 	order(s, mux, "store.check", s.CheckStore)
+	s.streamed(mux, "cert.import", s.streamCertificates)
+	s.streamed(mux, "zone.import", s.streamZone)
+	s.streamed(mux, "ldif.import", s.streamLDIF)
 	mux.HandleFunc("POST /v1/backup", s.serveBackup)
 	mux.HandleFunc("POST /v1/restore", s.serveRestore)
 	return s.recovered(mux)
@@ -115,14 +118,19 @@ func tooLarge(name string) *Error {
 
 // answerError writes an error object. One that is not ours is a fault inside.
 func (s *Service) answerError(w http.ResponseWriter, name string, err error) {
+	e := s.errorOf(name, err)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusUnprocessableEntity)
+	_ = json.NewEncoder(w).Encode(map[string]*Error{"error": e})
+}
+
+func (s *Service) errorOf(name string, err error) *Error {
 	var e *Error
 	if !errors.As(err, &e) {
 		e = &Error{"DN-ADMIN-002", CodeBug, "the order " + name + " failed", err.Error(), "look at the daemon's log"}
 	}
 	s.o.Log.Warn("order refused", "order", name, "id", e.ID, "why", e.Why)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusUnprocessableEntity)
-	_ = json.NewEncoder(w).Encode(map[string]*Error{"error": e})
+	return e
 }
 
 func (s *Service) serveBackup(w http.ResponseWriter, r *http.Request) {

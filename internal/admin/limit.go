@@ -5,6 +5,19 @@ const (
 	// keys is 80 MB of JSON.
 	maxBody = 256 << 20
 
+	// defaultImport bounds a request that streams files: the zone text of a
+	// million certificates has 1.7 GB.
+	defaultImport = 2 << 30
+
+	// maxCertFiles bounds files that are held in memory until it is known which
+	// key belongs to which certificate: 100,000 PEM files with their keys have
+	// 330 MB.
+	maxCertFiles = 512 << 20
+
+	// maxItems bounds what an answer lists of an import: an account of a million
+	// certificates would be 200 MB that nobody reads. The counts are of all.
+	maxItems = 20_000
+
 	// maxBackup bounds a backup that is restored: a million certificates with
 	// their keys are below it.
 	maxBackup = 4 << 30

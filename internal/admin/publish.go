@@ -14,60 +14,6 @@ import (
 	"directnode/zones"
 )
 
-// ImportZone takes zone text as another publisher published it: its records
-// replace those of the domain, its CERT records are added. Certificates that do
-// not bind to their owner are counted as warnings, or refused when strict. A
-// zone with an error is not taken at all.
-func (s *Service) ImportZone(ctx context.Context, req ImportRequest) (ImportResult, error) {
-	d, err := parseDomain(req.Origin)
-	if err != nil {
-		return ImportResult{}, err
-	}
-	if len(req.Files) != 1 {
-		return ImportResult{}, &Error{"DN-ZONE-001", CodeUsage, "nothing was imported", fmt.Sprintf("%d files", len(req.Files)), "give one zone file"}
-	}
-	f := req.Files[0]
-	parsed, err := zones.ParseMaster(bytes.NewReader(f.Data), d, f.Name)
-	if err != nil {
-		return ImportResult{}, &Error{"DN-ZONE-002", CodeFailed, "nothing was imported", err.Error(), "correct the line and import the file again"}
-	}
-	res := ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}
-	err = s.change(ctx, req.DryRun, func(tx *store.Tx) error {
-		records := s.complete(d, parsed.Records)
-		if tx.Has(d) {
-			err = tx.SetRecords(d, records)
-		} else {
-			err = tx.AddDomain(d, records)
-		}
-		if err != nil {
-			return err
-		}
-		res.Taken += len(parsed.Records)
-		for _, c := range parsed.Certs {
-			foreign(tx, &res, ImportItem{File: fmt.Sprintf("%s:%d", f.Name, c.Line), Kind: "record"}, c.Owner, c.DER, req.Strict, store.Certificate{PublishDNS: true})
-		}
-		return nil
-	})
-	return finish(&res, err)
-}
-
-// complete adds SOA and NS where the text has none: a zone needs both
-// (RFC 1035 §5.2).
-func (s *Service) complete(d direct.Domain, records []store.Record) []store.Record {
-	has := make(map[string]bool)
-	for _, r := range records {
-		if strings.EqualFold(r.Name, d.DNSName()) {
-			has[r.Type] = true
-		}
-	}
-	for _, r := range zones.DefaultRecords(d, zones.DefaultOptions{Hostname: s.o.Hostname, Addresses: s.o.Listen}) {
-		if (r.Type == "SOA" || r.Type == "NS") && !has[r.Type] {
-			records = append(records, r)
-		}
-	}
-	return records
-}
-
 // ImportLDIF takes entries with mail and userCertificate as another directory
 // published them.
 func (s *Service) ImportLDIF(ctx context.Context, req ImportRequest) (ImportResult, error) {
@@ -75,7 +21,16 @@ func (s *Service) ImportLDIF(ctx context.Context, req ImportRequest) (ImportResu
 		return ImportResult{}, &Error{"DN-LDIF-001", CodeUsage, "nothing was imported", fmt.Sprintf("%d files", len(req.Files)), "give one LDIF file"}
 	}
 	f := req.Files[0]
-	entries, err := dit.ParseLDIF(bytes.NewReader(f.Data), f.Name)
+	return s.ImportLDIFText(ctx, req, Source{f.Name, bytes.NewReader(f.Data), int64(len(f.Data))}, nil)
+}
+
+// ImportLDIFText is ImportLDIF for a text that is not held in memory.
+func (s *Service) ImportLDIFText(ctx context.Context, req ImportRequest, f Source, report Reporter) (ImportResult, error) {
+	text := &watched{ctx: ctx, r: f.Text, size: f.Size, report: report}
+	entries, err := dit.ParseLDIF(text, f.Name)
+	if text.err != nil {
+		return ImportResult{}, storeFailure("nothing was imported", text.err)
+	}
 	var problems dit.LDIFProblems
 	if err != nil && !errors.As(err, &problems) {
 		return ImportResult{}, &Error{"DN-LDIF-002", CodeFailed, "nothing was imported", err.Error(), "correct the line and import the file again"}
@@ -104,30 +59,58 @@ func (s *Service) ImportLDIF(ctx context.Context, req ImportRequest) (ImportResu
 	return finish(&res, err)
 }
 
+const (
+	unboundRefused = "its subjectAltName does not bind it to its owner (AS 4.1)"
+	unboundTaken   = "taken as published, but its subjectAltName does not bind it to its owner: nobody may use it for that address (AS 4.1)"
+)
+
+// foreigner is one certificate as somebody else published it.
+type foreigner struct {
+	owner   direct.Owner
+	cert    *x509.Certificate
+	bound   bool
+	publish store.Certificate // where; what is published elsewhere already stays so
+}
+
 // foreign takes one certificate as somebody else published it.
-func foreign(tx *store.Tx, res *ImportResult, item ImportItem, owner direct.Owner, der []byte, strict bool, c store.Certificate) {
+func foreign(tx *store.Tx, res *ImportResult, item ImportItem, owner direct.Owner, der []byte, strict bool, publish store.Certificate) {
 	item.Owner, item.SHA256 = owner.String(), store.Fingerprint(der)
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		res.refuse(item, "does not parse as a certificate: "+err.Error())
 		return
 	}
-	bound := store.Binds(cert, owner)
-	if strict && !bound {
-		res.refuse(item, "its subjectAltName does not bind it to its owner (AS 4.1)")
+	f := foreigner{owner, cert, store.Binds(cert, owner), publish}
+	if strict && !f.bound {
+		res.refuse(item, unboundRefused)
 		return
 	}
-	c.Owner, c.DER = owner, der
-	if here, ok := holding(tx, owner, item.SHA256); ok { // where it is published already stays
+	added, err := f.add(tx, item.SHA256)
+	if err != nil {
+		res.refuse(item, err.Error())
+		return
+	}
+	f.account(res, item, added)
+}
+
+// add stores it and tells whether it was not here before.
+func (f *foreigner) add(tx *store.Tx, sha string) (bool, error) {
+	c := f.publish
+	c.Owner, c.DER = f.owner, f.cert.Raw
+	if here, ok := holding(tx, f.owner, sha); ok {
 		c.PublishDNS, c.PublishLDAP = c.PublishDNS || here.PublishDNS, c.PublishLDAP || here.PublishLDAP
 	}
-	added, err := tx.AddCertificate(c)
-	if err == nil && !bound {
-		res.add(item, "warning", "taken as published, but its subjectAltName does not bind it to its owner: nobody may use it for that address (AS 4.1)")
+	return tx.AddCertificate(c)
+}
+
+// account notes that it was taken, and what is odd about it.
+func (f *foreigner) account(res *ImportResult, item ImportItem, added bool) {
+	if !f.bound {
+		res.add(item, "warning", unboundTaken)
 		res.Taken++
 		return
 	}
-	res.record(item, added, err, cert)
+	res.record(item, added, nil, f.cert)
 }
 
 func finish(res *ImportResult, err error) (ImportResult, error) {

@@ -59,6 +59,8 @@ type ImportItem struct {
 // ImportResult is the whole account of an import.
 type ImportResult struct {
 	Items   []ImportItem `json:"items"`
+	Omitted int          `json:"omitted,omitempty"` // things that were taken and are not listed
+	Plan    *ZonePlan    `json:"plan,omitempty"`    // zone
 	Taken   int          `json:"taken"`
 	Refused int          `json:"refused"`
 	Warned  int          `json:"warned"`

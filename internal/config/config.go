@@ -81,6 +81,8 @@ type Admin struct {
 	Socket string `toml:"socket" comment:"Unix socket for directctl, mode 0600; relative to data_dir."`
 	Listen string `toml:"listen" comment:"HOST:PORT of /livez, /readyz and /metrics; empty = off. A loopback address, unless allow_remote is set."`
 	Remote bool   `toml:"allow_remote" comment:"Let listen be an address that other machines reach: nobody is asked who he is there."`
+
+	MaxImport int64 `toml:"max_import_bytes" comment:"Octets of the files of one import; a zone text waits in data_dir while it is read."`
 }
 
 // TLS is the table [tls].
@@ -171,7 +173,7 @@ func Default() Config {
 		DNS:      DNS{Listen: []string{"127.0.0.1:5300"}, CertForm: "pkix", UDPCert: "cookie"},
 		LDAP:     LDAP{Listen: []string{"127.0.0.1:3890"}, ListenTLS: []string{}, Anonymous: "exact"},
 		HTTP:     HTTP{Listen: []string{}},
-		Admin:    Admin{Socket: "admin.sock"},
+		Admin:    Admin{Socket: "admin.sock", MaxImport: maxImport},
 		Resolver: Resolver{Servers: []string{}, Timeout: Duration(5 * time.Second), Fetch: Fetch{Allow: []string{}}},
 		SMTP: SMTP{
 			Listen:          []string{"127.0.0.1:2525"},
@@ -186,6 +188,10 @@ func Default() Config {
 		Policy:   Policy{Profile: "as-1.2", KeyTransport: "oaep-sha1"},
 	}
 }
+
+// maxImport is the most that zone text may have: 1.7 GB are a million
+// certificates.
+const maxImport = 2 << 30
 
 // maxFile bounds the configuration file; the sample has 4 KB.
 const maxFile = 1 << 20

@@ -38,6 +38,9 @@ func (c *Config) validateNode(at func(string) string) error {
 	if c.SMTP.MaxMessageBytes < 64<<10 || c.SMTP.MaxMessageBytes > 256<<20 {
 		return fmt.Errorf("%s: %d lies outside of 65536 to 268435456", at("smtp.max_message_bytes"), c.SMTP.MaxMessageBytes)
 	}
+	if c.Admin.MaxImport < 1<<20 || c.Admin.MaxImport > maxImport {
+		return fmt.Errorf("%s: %d lies outside of 1048576 to %d", at("admin.max_import_bytes"), c.Admin.MaxImport, int64(maxImport))
+	}
 	return nil
 }
 
