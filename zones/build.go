@@ -130,6 +130,8 @@ func zoneOf(apex Name, in inputs, before *Zone, next *Set) (*Zone, error) {
 		zone:    &Zone{domain: in.data.Domain, serial: uint32(next.rev), from: in},
 		before:  before,
 		certTTL: cmp.Or(next.options.CertTTL, defaultCertTTL),
+		form:    cmp.Or(next.options.Form, FormPKIX),
+		url:     next.options.URL,
 	}
 	err := b.openKeys(apex, next)
 	if err != nil {
@@ -152,6 +154,8 @@ type builder struct {
 	zone    *Zone
 	before  *Zone // the zone one generation ago, nil for a new one
 	certTTL uint32
+	form    Form
+	url     string
 	items   []item
 	order   []*Node        // all nodes as they were made, so that errors do not depend on a map
 	written map[*Node]bool // by change: nodes that are this zone's own; the others are shared
@@ -314,7 +318,9 @@ func (b *builder) addCertificate(c *store.Certificate, own bool) error {
 			known = n.RRset(dns.TypeCERT)
 		}
 	}
-	b.items = append(b.items, item{b.node(name), dns.TypeCERT, b.certTTL, certRData(c.DER, known)})
+	for _, data := range b.certForms(name, c, known) {
+		b.items = append(b.items, item{b.node(name), dns.TypeCERT, b.certTTL, data})
+	}
 	return nil
 }
 

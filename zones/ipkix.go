@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"encoding/binary"
 	"net/url"
 	"strings"
 
@@ -35,6 +36,38 @@ const (
 // guessing fingerprints, or a certificate by guessing names.
 func certURL(base string, name Name, sha string) string {
 	return base + ipkixDir + url.PathEscape(strings.TrimSuffix(name.String(), ".")) + "/" + sha + ipkixExtension
+}
+
+// certForms is the RDATA that publishes a certificate, in each form that the
+// operator asked for.
+func (b *builder) certForms(name Name, c *store.Certificate, known *RRset) []rdata {
+	var all []rdata
+	if b.form != FormIPKIX {
+		all = append(all, certRData(c.DER, known))
+	}
+	if b.form != FormPKIX {
+		sha := c.SHA256
+		if sha == "" { // of no store
+			sha = store.Fingerprint(c.DER)
+		}
+		all = append(all, ipkixRData(c.DER, certURL(b.url, name, sha), known))
+	}
+	return all
+}
+
+// ipkixRData is the RDATA that points to a certificate. Key tag and algorithm
+// are those of its key, as in the record that holds it (RFC 4398 §2).
+func ipkixRData(der []byte, url string, before *RRset) rdata {
+	d := rdata{used: certHead, body: []byte(url)}
+	if head, ok := knownHead(d.body, before); ok {
+		d.head = head
+		return d
+	}
+	tag, algorithm := keyTag(der)
+	binary.BigEndian.PutUint16(d.head[:], certIPKIX)
+	binary.BigEndian.PutUint16(d.head[2:], tag)
+	d.head[4] = algorithm
+	return d
 }
 
 // PublishedAt gives the certificate that a path below our URL names, in its

@@ -55,7 +55,8 @@ func TestChangesGiveWhatBuildingAnewGives(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		current, err := zones.Build(v, zones.Options{})
+		options := zones.Options{Form: zones.Form(rapid.SampledFrom(zones.Forms()).Draw(rt, "form")), URL: "http://certs.example.org/"}
+		current, err := zones.Build(v, options)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -72,7 +73,7 @@ func TestChangesGiveWhatBuildingAnewGives(t *testing.T) {
 				rt.Logf("the store refuses %s: %v", who, err)
 				continue
 			}
-			anew, errAnew := zones.Build(v, zones.Options{})
+			anew, errAnew := zones.Build(v, options)
 			next, err := current.Update(v)
 			if (err == nil) != (errAnew == nil) || err != nil && err.Error() != errAnew.Error() {
 				rt.Fatalf("changing says %v, building anew %v", err, errAnew)

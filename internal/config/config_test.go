@@ -43,6 +43,14 @@ func TestErrorsNameFileLineAndRemedy(t *testing.T) {
 		"bad address":        {"[dns]\nlisten = [\"localhost\"]\n", "f.toml:2: dns.listen: \"localhost\" is no HOST:PORT"},
 		"host name":          {"[dns]\nlisten = [\"localhost:53\"]\n", "f.toml:2: dns.listen: \"localhost:53\": \"localhost\" is no IP address"},
 		"bad choice":         {"[policy]\nprofile = \"as-2\"\n", "f.toml:2: policy.profile: \"as-2\"; write one of as-1.2, as-1.3"},
+		"form without URL":   {"[dns]\ncert_form = \"ipkix\"\n", "f.toml:1: http.url: empty; dns.cert_form = \"ipkix\" needs the URL"},
+		"no form":            {"[dns]\ncert_form = \"url\"\n", "f.toml:2: dns.cert_form: \"url\"; write one of pkix, ipkix, both"},
+		"URL of nothing":     {"[http]\nurl = \"certs.example.org\"\n", "f.toml:2: http.url: \"certs.example.org\" is no URL of a host"},
+		"URL of a file":      {"[http]\nurl = \"file:///etc/\"\n", "f.toml:2: http.url: \"file:///etc/\" is no URL of a host"},
+		"URL with a query":   {"[http]\nurl = \"http://c.example.org/?x=1\"\n", "f.toml:2: http.url: \"http://c.example.org/?x=1\" has more than a host and a path"},
+		"URL not in ASCII":   {"[http]\nurl = \"http://c.example.org/\u00e4/\"\n", "f.toml:2: http.url: "},
+		"URL unserved":       {"[http]\nurl = \"http://c.example.org/\"\n", "f.toml:2: http.url: set, but http.listen is empty"},
+		"tiny import":        {"[admin]\nmax_import_bytes = 5\n", "f.toml:2: admin.max_import_bytes: 5 lies outside of 1048576 to 2147483648"},
 		"bad network":        {"[limits]\nexempt = [\"10/8\"]\n", "f.toml:2: limits.exempt: \"10/8\" is no network"},
 		"second stub":        {"[[resolver.stub]]\ndomain = \"a.example\"\nservers = [\"127.0.0.1:53\"]\n[[resolver.stub]]\ndomain = \"b.example\"\nservers = []\n", "f.toml:6: resolver.stub[1].servers: no server"},
 		"missing key file":   {"[tls]\ncert_file = \"/nonexistent/c.pem\"\nkey_file = \"/nonexistent/k.pem\"\n", "f.toml:"},
@@ -87,6 +95,7 @@ func TestEdges(t *testing.T) {
 		"a credential":     "[keys]\nmaster_key_file = \"credential:master-key\"\n",
 		"one address":      "[limits]\nexempt = [\"192.0.2.1\", \"2001:db8::/32\"]\n",
 		"everything off":   "[dns]\nlisten = []\n[ldap]\nlisten = []\n[smtp]\nlisten = []\nsubmission = []\n",
+		"by URL":           "[dns]\ncert_form = \"both\"\n[http]\nlisten = [\"127.0.0.1:8080\"]\nurl = \"http://certs.example.org\"\n",
 		"archive and mail": "[delivery]\narchive = \"archive\"\nmailbox = \"maildir:/srv/mail\"\n",
 	} {
 		if _, err := config.Parse("f.toml", []byte(text)); err != nil {

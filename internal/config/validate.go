@@ -82,7 +82,7 @@ const maxURL = 200
 // fetch it can use.
 func (c *Config) validateHTTP() error {
 	if c.HTTP.URL == "" {
-		if c.DNS.CertForm != "pkix" {
+		if c.DNS.CertForm == "ipkix" || c.DNS.CertForm == "both" {
 			return fmt.Errorf("empty; dns.cert_form = %q needs the URL at which others reach http.listen, such as http://certs.example.org/", c.DNS.CertForm)
 		}
 		return nil
