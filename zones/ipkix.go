@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"directnode/internal/direct"
+	"directnode/internal/keytag"
 	"directnode/store"
 )
 
@@ -63,7 +64,7 @@ func ipkixRData(der []byte, url string, before *RRset) rdata {
 		d.head = head
 		return d
 	}
-	tag, algorithm := keyTag(der)
+	tag, algorithm := keytag.Of(der)
 	binary.BigEndian.PutUint16(d.head[:], certIPKIX)
 	binary.BigEndian.PutUint16(d.head[2:], tag)
 	d.head[4] = algorithm
