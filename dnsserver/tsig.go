@@ -230,6 +230,13 @@ func (s *signatures) sign(b []byte, start int, t tsig) []byte {
 	return t.append(b, start)
 }
 
+// request signs a request, so that check can hold the answer against it.
+func (s *signatures) request(msg []byte, at time.Time) []byte {
+	msg = s.sign(msg, 0, tsig{time: unixTime(at), fudge: tsigFudge})
+	s.later = false // the answer begins a chain of its own
+	return msg
+}
+
 // append adds the record to the message that begins at start of b.
 func (t *tsig) append(b []byte, start int) []byte {
 	extra := b[start+10 : start+12]

@@ -278,7 +278,12 @@ func (b *builder) addRecord(r store.Record) error {
 		return fail(err.Error())
 	}
 	if typ == dns.TypeCERT && binary.BigEndian.Uint16(wire) == certPKIX {
-		return fail("a certificate among the records; certificates are kept apart")
+		if same, why := b.conflict(name, wire); same || why != "" {
+			if same {
+				return nil
+			}
+			return fail(why)
+		}
 	}
 	b.items = append(b.items, item{b.node(name), typ, r.TTL, rdata{body: wire}})
 	return nil

@@ -44,6 +44,11 @@ const (
 	// says where they differ.
 	maxComparedNames = 50_000
 
+	// maxIncomingRecords and maxIncomingOctets bound a zone that another server
+	// sends: what the store takes of one domain, and as many steps of changes.
+	maxIncomingRecords = 200_000
+	maxIncomingOctets  = 256 << 20
+
 	// maxTTL is the largest TTL (RFC 2181 §8: the top bit is zero).
 	maxTTL = 1<<31 - 1
 
