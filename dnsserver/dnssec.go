@@ -16,8 +16,10 @@ import (
 // exist are made once for each; who asks for names that do not exist has one made
 // for every question, and that must not take the machine from the others.
 const (
-	// denialsASecond and denialsBurst bound the signatures that deny, of all
-	// clients together: 4,000 of 32 microseconds are an eighth of a core.
+	// denialsASecond and denialsBurst bound the signatures that deny, of all clients
+	// together whose address is proved, by TCP or a cookie, and once more of all
+	// others: 4,000 of 32 microseconds are an eighth of a core. Who forges the
+	// address of a resolver takes nothing of what the resolver has by TCP.
 	denialsASecond = 4000
 	denialsBurst   = 4000
 
@@ -36,16 +38,22 @@ const (
 // concurrently. What cannot be signed within it goes unanswered: by UDP with
 // TC=1, by TCP with SERVFAIL.
 type Signing struct {
-	turns    chan struct{} // a token for each signature that is being made
-	seed     maphash.Seed
+	turns  chan struct{} // a token for each signature that is being made
+	seed   maphash.Seed
+	proved denials // to clients whose address is proved
+	others denials
+}
+
+// denials is what is left of the signatures that deny.
+type denials struct {
 	all      quota
-	networks []quota
+	networks [denialNetworks]quota
 }
 
 // NewSigning makes the bounds of a server: no more than half of the cores sign
 // at a time.
 func NewSigning() *Signing {
-	return &Signing{turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), seed: maphash.MakeSeed(), networks: make([]quota, denialNetworks)}
+	return &Signing{turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), seed: maphash.MakeSeed()}
 }
 
 // quota is a number of events a second with a burst: the time at which the last
@@ -67,20 +75,23 @@ func (s *quota) take(at int64, every, burst time.Duration) bool {
 }
 
 // mayDeny tells whether a client may have one more denial signed.
-func (s *Signing) mayDeny(peer netip.Addr, at time.Time) bool {
-	now := at.UnixNano()
+func (s *Signing) mayDeny(peer netip.Addr, proved bool, at time.Time) bool {
+	now, left := at.UnixNano(), &s.others
+	if proved {
+		left = &s.proved
+	}
 	bits := 48
 	if peer.Is4() || peer.Is4In6() {
 		peer, bits = peer.Unmap(), 24
 	}
 	network, err := peer.Prefix(bits)
 	if err == nil { // an address that is not valid has no share of its own
-		own := &s.networks[maphash.Comparable(s.seed, network)%denialNetworks]
+		own := &left.networks[maphash.Comparable(s.seed, network)%denialNetworks]
 		if !own.take(now, time.Second/networkDenialsASecond, time.Second*networkDenialsBurst/networkDenialsASecond) {
 			return false
 		}
 	}
-	return s.all.take(now, time.Second/denialsASecond, time.Second*denialsBurst/denialsASecond)
+	return left.all.take(now, time.Second/denialsASecond, time.Second*denialsBurst/denialsASecond)
 }
 
 // begin takes a turn to sign. By UDP nobody waits for one.
@@ -126,7 +137,7 @@ func (s *solver) sign(owner, at []byte, set *zones.RRset, p zones.Purpose, secti
 // makeSignatures signs what is not in memory, if that may be done now.
 func (s *solver) makeSignatures(signer *zones.Signer, at []byte, set *zones.RRset, p zones.Purpose) bool {
 	if bounds := s.t.Signing; bounds != nil {
-		if p == zones.Denial && !bounds.mayDeny(s.t.Peer, s.t.At) || !bounds.begin(s.t.TCP) {
+		if p == zones.Denial && !bounds.mayDeny(s.t.Peer, s.t.proved, s.t.At) || !bounds.begin(s.t.TCP) {
 			s.unsigned = true
 			return false
 		}

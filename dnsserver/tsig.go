@@ -82,6 +82,7 @@ const recordHead = 2 + 2 + 4 + 2
 // tsig is a TSIG record (RFC 8945 §4.2). Its slices may point into the packet.
 type tsig struct {
 	at        int    // where the record begins in the packet; 0 = there is none
+	owner     []byte // the key's name as it stands in the packet, with pointers into the question alone; else name
 	name      []byte // of the key: in wire form, lower case
 	algorithm []byte // the same
 	time      uint64 // seconds since 1970
@@ -104,6 +105,10 @@ func (t *tsig) parse(packet []byte, start, data int) bool {
 	var ok bool
 	if t.name, _, ok = expandName(packet, start); !ok {
 		return false
+	}
+	t.owner = t.name
+	if to := pointerIn(packet[start:data]); to < 0 || withinQuestion(packet, to) {
+		t.owner = packet[start:data]
 	}
 	end, ok := plainName(packet, data+recordHead) // a name that is not compressed (RFC 3597 §4)
 	if !ok || len(packet) < end+tsigFixed {
@@ -128,6 +133,26 @@ func (t *tsig) parse(packet []byte, start, data int) bool {
 	return true
 }
 
+// pointerIn is where the pointer at the end of a name leads that skipName took,
+// -1 for a name without one.
+func pointerIn(name []byte) int {
+	at := 0
+	for name[at] > 0 && name[at] <= 63 {
+		at += 1 + int(name[at])
+	}
+	if name[at] == 0 {
+		return -1
+	}
+	return int(binary.BigEndian.Uint16(name[at:]) & 0x3FFF)
+}
+
+// withinQuestion tells whether an offset lies in the name of the question, which
+// stands at the same place of the answer.
+func withinQuestion(packet []byte, at int) bool {
+	end, ok := plainName(packet, headerSize)
+	return ok && binary.BigEndian.Uint16(packet[4:]) == 1 && headerSize <= at && at < end
+}
+
 // expandName reads a name that may be compressed, in lower case; end is where
 // what follows it stands.
 func expandName(b []byte, at int) (name []byte, end int, ok bool) {
@@ -138,7 +163,7 @@ func expandName(b []byte, at int) (name []byte, end int, ok bool) {
 		case n >= 0xC0:
 			// Pointers lead backward only, so that this ends.
 			to := int(binary.BigEndian.Uint16(b[at:]) & 0x3FFF)
-			if _, ok = skipName(b, to); !ok {
+			if _, ok = skipName(b, to); !ok || to < headerSize { // no name stands in the header
 				return nil, 0, false
 			}
 			at = to
@@ -321,7 +346,7 @@ func (g *signature) size(t *tsig) int {
 	case g.key != nil:
 		return g.key.size() + 6 // the other data of BADTIME
 	case g.code != 0:
-		return len(t.name) + recordHead + len(t.algorithm) + tsigFixed
+		return len(t.owner) + recordHead + len(t.algorithm) + tsigFixed
 	}
 	return 0
 }
@@ -334,8 +359,9 @@ func (g *signature) answer(b []byte, start int, query *tsig, at time.Time) []byt
 		// RFC 8945 §5.2.3: the time is the client's, ours is the other data.
 		t.time, t.other = query.time, append48(nil, unixTime(at))
 	case g.code == tsigBadKey, g.code == tsigBadSig:
-		// RFC 8945 §5.3.2: not signed, for nobody is known to share a secret.
-		t.name, t.algorithm, t.id = query.name, query.algorithm, query.id
+		// RFC 8945 §5.3.2: not signed, for nobody is known to share a secret. A name
+		// that the query has in two octets takes no more here: who sent it may be anybody.
+		t.name, t.algorithm, t.id = query.owner, query.algorithm, query.id
 		return t.append(b, start)
 	case g.key == nil:
 		return b
