@@ -10,6 +10,8 @@ import (
 	"github.com/miekg/dns"
 
 	"directnode/dnsserver"
+	"directnode/store"
+	"directnode/zones"
 )
 
 var update = flag.Bool("update", false, "write ../docs/AMPLIFICATION.md anew")
@@ -39,7 +41,23 @@ var shapes = []struct{ what, name string }{
 // guarded are the types that leave only to a proved address.
 var guarded = map[uint16]bool{dns.TypeCERT: true, dns.TypeANY: true, dns.TypeDNSKEY: true, dns.TypeRRSIG: true}
 
-var measuredTypes = []uint16{dns.TypeCERT, dns.TypeANY, dns.TypeDNSKEY, dns.TypeRRSIG, dns.TypeSOA, dns.TypeNS, dns.TypeMX, dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeDS, 65280}
+var measuredTypes = []uint16{dns.TypeCERT, dns.TypeANY, dns.TypeDNSKEY, dns.TypeRRSIG, dns.TypeSOA, dns.TypeNS, dns.TypeMX, dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeDS,
+	dns.TypeCDS, dns.TypeCDNSKEY, dns.TypeNSEC, dns.TypeNSEC3PARAM, dns.TypeSMIMEA, 65280}
+
+// measuredZones are the same names unsigned, and signed in the ways that differ
+// in size: one key or two, RFC 9824 or NSEC3.
+func measuredZones(t *testing.T) []measuredZone {
+	all := []measuredZone{{"unsigned", newSet(t)}}
+	for _, m := range []mode{{store.AlgorithmECDSA, false, store.DenialCompact}, {store.AlgorithmECDSA, true, store.DenialNSEC3}} {
+		all = append(all, measuredZone{map[string]string{store.DenialCompact: "signed", store.DenialNSEC3: "signed, NSEC3"}[m.denial], buildSigned(t, texts(t), m)})
+	}
+	return all
+}
+
+type measuredZone struct {
+	what string
+	set  *zones.Set
+}
 
 // measure is one question and its answer, in octets of DNS.
 type measure struct {
@@ -59,55 +77,67 @@ func (m measure) String() string {
 	return fmt.Sprintf("%d → %d, %.2f× (%s)", m.question, m.answer, m.factor(), m.shape)
 }
 
+// tooLarge tells which bound an answer breaks.
+func (m measure) tooLarge(qtype uint16, cookie string) string {
+	excess := 0
+	if cookie == "client cookie" {
+		excess = 16 // the server cookie that the answer must carry
+	}
+	switch {
+	case cookie == "valid cookie":
+		if m.answer > 1232 {
+			return "at most 1232"
+		}
+	case guarded[qtype] && (m.answer > m.question+excess || m.onTheWire() > 1.25):
+		return "no larger than the question"
+	case m.answer > 512:
+		return "at most 512"
+	}
+	return ""
+}
+
 // TestAmplification measures every type, EDNS size, DO, cookie and shape of
 // zone, and holds what docs/AMPLIFICATION.md tells.
 func TestAmplification(t *testing.T) {
-	set := newSet(t)
 	tr, cookie := visitor(t)
 	cookies := []struct{ what, cookie string }{{"no cookie", ""}, {"client cookie", clientCookie}, {"foreign cookie", clientCookie + strings.Repeat("ab", 16)}, {"valid cookie", cookie}}
-	worst := make(map[uint16]map[string]measure)
+	worst := make(map[string]map[uint16]map[string]measure)
 	measured := 0
-	for _, qtype := range measuredTypes {
-		worst[qtype] = make(map[string]measure)
-		for _, shape := range shapes {
-			for _, c := range cookies {
-				for _, size := range []uint16{0, 512, 1232, 4096, 65535} {
-					for _, do := range []bool{false, true} {
-						q := amplificationQuery(t, shape.name, qtype, size, c.cookie, do)
-						if q == nil {
-							continue
-						}
-						m := measure{shape.what, len(q), len(dnsserver.Handle(set, q, tr))}
-						measured++
-						if m.factor() > worst[qtype][c.what].factor() {
-							worst[qtype][c.what] = m
-						}
-						excess := 0
-						if c.cookie == clientCookie {
-							excess = 16 // the server cookie that the answer must carry
-						}
-						switch {
-						case c.what == "valid cookie":
-							if m.answer > 1232 {
-								t.Errorf("%s %s: %d octets", shape.name, dns.Type(qtype), m.answer)
+	all := measuredZones(t)
+	for _, zone := range all {
+		worst[zone.what] = make(map[uint16]map[string]measure)
+		for _, qtype := range measuredTypes {
+			worst[zone.what][qtype] = make(map[string]measure)
+			for _, shape := range shapes {
+				for _, c := range cookies {
+					for _, size := range []uint16{0, 512, 1232, 4096, 65535} {
+						for _, do := range []bool{false, true} {
+							q := amplificationQuery(t, shape.name, qtype, size, c.cookie, do)
+							if q == nil {
+								continue
 							}
-						case guarded[qtype] && (m.answer > m.question+excess || m.onTheWire() > 1.25):
-							t.Errorf("%s %s, EDNS %d, %s: %d octets for %d", shape.name, dns.Type(qtype), size, c.what, m.answer, m.question)
-						case m.answer > 512:
-							t.Errorf("%s %s, EDNS %d, %s: %d octets", shape.name, dns.Type(qtype), size, c.what, m.answer)
+							m := measure{shape.what, len(q), len(dnsserver.Handle(zone.set, q, tr))}
+							measured++
+							if m.factor() > worst[zone.what][qtype][c.what].factor() {
+								worst[zone.what][qtype][c.what] = m
+							}
+							if what := m.tooLarge(qtype, c.what); what != "" {
+								t.Errorf("%s, %s %s, EDNS %d, %s: %d octets for %d; %s", zone.what, shape.name, dns.Type(qtype), size, c.what, m.answer, m.question, what)
+							}
 						}
 					}
 				}
 			}
 		}
 	}
+	set := all[0].set
 	// The figure that is quoted is of the name that stands in it.
 	bob := amplificationQuery(t, "bob.direct.example.org.", dns.TypeCERT, 1232, clientCookie, false)
 	if a := dnsserver.Handle(set, bob, tr); len(bob) != 63 || len(a) != 79 {
 		t.Errorf("CERT of bob.direct.example.org: %d → %d, want 63 → 79 (1.25 times)", len(bob), len(a))
 	}
 
-	got := amplificationText(worst, measured)
+	got := amplificationText(all, worst, measured)
 	if *update {
 		if err := os.WriteFile(amplificationFile, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -135,7 +165,7 @@ func amplificationQuery(t testing.TB, name string, qtype, size uint16, cookie st
 	return pack(t, m)
 }
 
-func amplificationText(worst map[uint16]map[string]measure, measured int) string {
+func amplificationText(all []measuredZone, worst map[string]map[uint16]map[string]measure, measured int) string {
 	var b strings.Builder
 	b.WriteString(`# Amplification
 
@@ -143,8 +173,8 @@ What somebody gains who sends questions by UDP with the address of a victim. Gen
 the test fails when an answer becomes larger than this.
 
 `)
-	fmt.Fprintf(&b, "Measured: %d questions, of %d types, %d shapes of names, EDNS absent and of 512 to 65535 octets, DO and not, four states of the\n"+
-		"cookie, with `dns.udp_cert = \"cookie\"`. Octets of DNS, question → answer; with the headers of IPv4 and UDP, 28 octets each way, every factor\n"+
+	fmt.Fprintf(&b, "Measured: %d questions, of %d types, %d shapes of names in zones that are not signed, signed with one key (RFC 9824) and with two (NSEC3), EDNS\n"+
+		"absent and of 512 to 65535 octets, DO and not, four states of the cookie, with `dns.udp_cert = \"cookie\"`. Octets of DNS, question → answer; with the headers of IPv4 and UDP, 28 octets each way, every factor\n"+
 		"above 1 is smaller.\n\n", measured, len(measuredTypes), len(shapes))
 	b.WriteString(`- CERT, ANY, DNSKEY and RRSIG to an address that proved nothing: never larger than the question, except by the 16 octets of the server cookie
   that a client cookie asks for (63 → 79 octets, 1.25×, for ` + "`bob.direct.example.org`" + `; with the headers never more than 1.25×).
@@ -153,14 +183,13 @@ the test fails when an answer becomes larger than this.
 - A valid cookie proves that the client receives at its address: nobody else can be aimed at with it.
 
 The worst factor by type, and where it is met:
-
-| type | no cookie | client cookie | foreign cookie | valid cookie |
-|---|---|---|---|---|
 `)
-	for _, qtype := range measuredTypes {
-		name := dns.Type(qtype).String()
-		w := worst[qtype]
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, w["no cookie"], w["client cookie"], w["foreign cookie"], w["valid cookie"])
+	for _, zone := range all {
+		fmt.Fprintf(&b, "\n## %s\n\n| type | no cookie | client cookie | foreign cookie | valid cookie |\n|---|---|---|---|---|\n", strings.ToUpper(zone.what[:1])+zone.what[1:])
+		for _, qtype := range measuredTypes {
+			w := worst[zone.what][qtype]
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", dns.Type(qtype), w["no cookie"], w["client cookie"], w["foreign cookie"], w["valid cookie"])
+		}
 	}
 	return b.String()
 }
