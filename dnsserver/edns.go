@@ -17,6 +17,7 @@ type edns struct {
 	compact   bool // of our answer: it is one of a server that makes them
 	cookie    cookieOption
 	keepAlive bool // the client asks how long we keep an idle connection (RFC 7828 §3.2.1)
+	padding   bool // the client padded its query and wants a padded answer (RFC 7830 §4)
 	malformed bool // the COOKIE option cannot be one
 }
 
@@ -28,12 +29,16 @@ const (
 )
 
 // The options that we know. Others are ignored (RFC 6891 §6.1.2), NSID (RFC
-// 5001 §2.2) and padding (RFC 7830 §4) among them: nobody needs the server's
-// name, and what is public by DNS needs no padding.
+// 5001 §2.2) among them: nobody needs the server's name.
 const (
 	optionCookie    = 10 // RFC 7873 §4
 	optionKeepAlive = 11 // RFC 7828 §3.1
+	optionPadding   = 12 // RFC 7830 §3
 )
+
+// padBlock is what the sizes of padded answers are multiples of: what was
+// measured to tell an eavesdropper little at little cost (RFC 8467 §4.1).
+const padBlock = 468
 
 // parse reads an OPT record behind its owner; false if the options do not fill
 // it exactly.
@@ -68,6 +73,8 @@ func (e *edns) option(code uint16, data []byte) {
 		}
 	case optionKeepAlive:
 		e.keepAlive = e.keepAlive || len(data) == 0 // RFC 7828 §3.2.1: a client names no time
+	case optionPadding:
+		e.padding = true
 	}
 }
 
@@ -76,6 +83,8 @@ type options struct {
 	client    []byte                 // with server, the COOKIE option; nil for none
 	server    [serverCookieSize]byte // see client
 	keepAlive time.Duration          // 0 for none
+	pad       bool                   // fill the message up to a multiple of padBlock
+	udpSize   int                    // what we take by UDP
 }
 
 // size is the room that the options take.
@@ -106,22 +115,38 @@ func (o *options) append(msg []byte) []byte {
 	return msg
 }
 
-// append writes our OPT record. rcode is the whole extended code: its upper
-// eight bits stand here (RFC 6891 §6.1.3). Of the flags DO is copied (RFC 3225
-// §3), CO where RFC 9824 §5.1 wants it, the others are zero (RFC 6891 §6.1.4).
-func (e *edns) append(msg []byte, rcode int, o *options) []byte {
-	msg = append(msg, 0)
-	msg = binary.BigEndian.AppendUint16(msg, dns.TypeOPT)
-	msg = binary.BigEndian.AppendUint16(msg, maxUDP)
-	msg = append(msg, byte(rcode>>4), 0)
-	flags := uint16(0)
+// append writes our OPT record behind a message that begins at start. rcode is the
+// whole extended code: its upper eight bits stand here (RFC 6891 §6.1.3). Of the
+// flags DO is copied (RFC 3225 §3), CO set where RFC 9824 §5.1 wants it, the others
+// are zero (RFC 6891 §6.1.4).
+func (e *edns) append(msg []byte, start, rcode int, o *options) []byte {
+	size, padding := o.size(), -1
+	if o.pad {
+		padding = padFor(len(msg) - start + optSize + size)
+	}
+	if padding >= 0 {
+		size += optionSize + padding
+	}
+	flags := byte(0)
 	if e.do {
-		flags = flagDO
+		flags = flagDO >> 8
 	}
 	if e.compact {
-		flags |= flagCO
+		flags |= flagCO >> 8
 	}
-	msg = binary.BigEndian.AppendUint16(msg, flags)
-	msg = binary.BigEndian.AppendUint16(msg, uint16(o.size()))
-	return o.append(msg)
+	msg = append(msg, 0, 0, byte(dns.TypeOPT), byte(o.udpSize>>8), byte(o.udpSize), byte(rcode>>4), 0, flags, 0, byte(size>>8), byte(size))
+	msg = o.append(msg)
+	if padding >= 0 {
+		msg = binary.BigEndian.AppendUint16(msg, optionPadding)
+		msg = binary.BigEndian.AppendUint16(msg, uint16(padding))
+		msg = append(msg, make([]byte, padding)...) // RFC 7830 §3: zeros
+	}
+	return msg
+}
+
+// padFor is the length of the padding that a message of so many octets takes,
+// its option not counted; below 0 where there is no room for one.
+func padFor(size int) int {
+	size += optionSize
+	return min((padBlock-size%padBlock)%padBlock, maxTCP-size)
 }

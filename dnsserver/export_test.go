@@ -43,7 +43,9 @@ func (s *Server) Desk() *Desk { return &Desk{s: s} }
 // Answer is what becomes of one packet.
 func (d *Desk) Answer(dst, packet []byte, peer net.Addr, at time.Time) []byte {
 	_, tcp := peer.(*net.TCPAddr)
-	out := d.s.answer(&d.r, dst, packet, d.s.transport(tcp, at), peer)
+	t := d.s.transport(tcp, at)
+	t.Peer = addrOf(peer)
+	out := d.s.answer(&d.r, dst, packet, &t)
 	d.s.totals.add(&d.r.tally)
 	return out
 }

@@ -13,7 +13,12 @@ import (
 // is UDP from an address that nothing is known of.
 type Transport struct {
 	TCP     bool
+	TLS     bool // TCP with TLS: answers may be padded
 	UDPCert UDPCert
+
+	// UDPSize is the most octets of an answer by UDP, and what clients are told
+	// that we take; 0 means DefaultUDPSize.
+	UDPSize int
 
 	// Cookies weighs the client's cookie, for Peer and At; nil ignores cookies,
 	// so that no address is ever proved by one.
@@ -50,13 +55,21 @@ type Responder struct {
 // Append is Handle for callers with a buffer: the answer is appended to dst; a
 // length that did not grow means silence.
 func (r *Responder) Append(dst []byte, set *zones.Set, packet []byte, t Transport) []byte {
+	if t.UDPSize == 0 {
+		t.UDPSize = DefaultUDPSize
+	}
+	return r.append(dst, set, packet, &t)
+}
+
+// append is Append with a transport that is complete.
+func (r *Responder) append(dst []byte, set *zones.Set, packet []byte, t *Transport) []byte {
 	s := &r.s
 	s.q = query{}
 	rcode, silent := s.q.parse(packet)
 	if silent {
 		return dst
 	}
-	s.set, s.t, s.chain, s.last, s.got = set, t, 0, nil, zones.Answer{}
+	s.set, s.t, s.chain, s.last, s.got = set, *t, 0, nil, zones.Answer{}
 	s.proving.reset()
 	s.sig, s.transfer, s.notified = signature{}, nil, ""
 	if rcode == dns.RcodeSuccess && s.q.tsigAt > 0 {
@@ -94,7 +107,7 @@ func (s *solver) verify() (rcode int) {
 
 // whole is the message with what ends it: OPT, and a signature if the query had one.
 func (s *solver) whole() []byte {
-	out := s.finish(s.q.edns)
+	out := s.finish(&s.q.edns)
 	if s.q.tsigAt > 0 {
 		out = s.sig.answer(out, s.start, &s.tsig, s.t.At)
 	}
@@ -113,6 +126,7 @@ func (s *solver) prove() (o options) {
 	if e.keepAlive && s.t.TCP { // RFC 7828 §3.2.1: over UDP it means nothing
 		o.keepAlive = s.t.Idle
 	}
+	o.pad = e.padding && s.t.TLS // RFC 7830 §6: never where it can be read anyway
 	return o
 }
 
@@ -181,7 +195,7 @@ func serverFailure(dst, packet []byte) []byte {
 	}
 	q := query{packet: packet, flags: uint16(packet[2])<<8 | uint16(packet[3])}
 	var r reply
-	r.begin(dst, &q, &Transport{}, options{})
+	r.begin(dst, &q, &Transport{UDPSize: DefaultUDPSize}, options{})
 	r.fail(dns.RcodeServerFailure)
-	return r.finish(edns{})
+	return r.finish(&edns{})
 }

@@ -3,8 +3,6 @@ package dnsserver
 import (
 	"net"
 	"net/netip"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -15,10 +13,15 @@ const (
 	maxTCP     = 65535 // RFC 1035 §4.2.2: the length field has 16 bits
 	plainUDP   = 512   // RFC 1035 §4.2.1: without EDNS
 
-	// maxUDP is what fits through every usual path without fragments (RFC 9715
-	// §3.1 and the DNS flag day of 2020): 1,280 octets of the least IPv6 MTU
+	// DefaultUDPSize is what fits through every usual path without fragments (RFC
+	// 9715 §3.1 and the DNS flag day of 2020): 1,280 octets of the least IPv6 MTU
 	// less the headers. It is both what we send at most and what we advertise.
-	maxUDP = 1232
+	DefaultUDPSize = 1232
+
+	// MaxUDPSize is the most that an operator may choose instead: what servers
+	// sent at most before the flag day. It is for networks of one's own, where
+	// fragments arrive.
+	MaxUDPSize = 4096
 )
 
 // maxChain is how many aliases (CNAME, DNAME) one answer follows. No zone needs
@@ -31,9 +34,21 @@ const (
 	// latency and no speed.
 	udpBatch = 32
 
-	// udpQuery is the room for one query. Ours is 1232 as advertised; what is
-	// longer arrives cut and is a format error.
+	// udpQuery is the least room for one query. As advertised it may have 1232;
+	// what is longer arrives cut and is a format error.
 	udpQuery = 2048
+
+	// udpBuffer is what we ask the kernel to keep of a burst in each direction; it
+	// gives no more than net.core.rmem_max and wmem_max. A thousand queries.
+	udpBuffer = 1 << 20
+
+	// At the stop, what has arrived is answered: until nothing has come for
+	// udpQuiet, and for no longer than udpDrain.
+	udpQuiet = 2 * time.Millisecond
+	udpDrain = 200 * time.Millisecond
+
+	// udpStuck is how long the stop waits for a socket that takes no answers.
+	udpStuck = time.Second
 
 	// readPause keeps a socket that fails again and again from eating a core.
 	readPause = 10 * time.Millisecond
@@ -59,7 +74,7 @@ const (
 // Limits bound what clients may hold of a Server. The zero value of a field
 // means its default.
 type Limits struct {
-	UDPReaders int // goroutines that read one UDP socket; 2: one answers while the other waits in the kernel
+	UDPReaders int // goroutines that read one UDP socket; 1 on Linux, where ListenUDP gives each processor a socket, else 2
 
 	// The figures of TCP are those that other servers have settled on: NSD 100
 	// and BIND 150 clients are known to be too few beside slow ones.
@@ -99,7 +114,7 @@ func (l Limits) withDefaults() Limits {
 			*field = value
 		}
 	}
-	set(&l.UDPReaders, 2)
+	set(&l.UDPReaders, udpReaders)
 	set(&l.TCPTotal, 1024)
 	set(&l.TCPPerAddress, 32)
 	set(&l.TCPPerNetwork, 256)
@@ -112,125 +127,6 @@ func (l Limits) withDefaults() Limits {
 		l.Exempt = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	}
 	return l
-}
-
-// conns counts the open TCP connections of a Server.
-type conns struct {
-	limits Limits
-
-	mu     sync.Mutex // owns what follows
-	open   map[*conn]struct{}
-	counts map[netip.Prefix]int // by address and by network
-}
-
-func newConns(l Limits) *conns {
-	return &conns{limits: l, open: make(map[*conn]struct{}), counts: make(map[netip.Prefix]int)}
-}
-
-// conn is one TCP connection.
-type conn struct {
-	net.Conn
-	id      uint64
-	exempt  bool
-	address netip.Prefix
-	network netip.Prefix
-	since   atomic.Int64 // when it last got an answer (or was opened), in nanoseconds
-}
-
-// admit counts a connection in. Over the count of its address or network it is
-// refused: others must not suffer for it. Over the total, the connection that
-// has gone longest without a query makes room (RFC 7766 §6.1 lets a server
-// close idle connections under load). The returned reason is empty if it may
-// stay.
-func (c *conns) admit(nc net.Conn, id uint64, at time.Time) (cn *conn, refused string) {
-	cn = &conn{Conn: nc, id: id}
-	cn.since.Store(at.UnixNano())
-	cn.address, cn.network, cn.exempt = c.classify(nc.RemoteAddr())
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !cn.exempt {
-		switch {
-		case c.counts[cn.address] >= c.limits.TCPPerAddress:
-			return nil, "too many connections of this address"
-		case c.counts[cn.network] >= c.limits.TCPPerNetwork:
-			return nil, "too many connections of this network"
-		case len(c.open) >= c.limits.TCPTotal && !c.evict():
-			return nil, "too many connections"
-		}
-	}
-	c.open[cn] = struct{}{}
-	c.counts[cn.address]++
-	if cn.network != cn.address {
-		c.counts[cn.network]++
-	}
-	return cn, ""
-}
-
-// evict closes the connection that has been idle longest and takes it out at
-// once, so that the one which needs its place has it. The caller holds mu.
-func (c *conns) evict() bool {
-	var oldest *conn
-	for cn := range c.open {
-		if !cn.exempt && (oldest == nil || cn.since.Load() < oldest.since.Load()) {
-			oldest = cn
-		}
-	}
-	if oldest == nil {
-		return false
-	}
-	c.drop(oldest)
-	cut(oldest.Conn)
-	return true
-}
-
-// cut closes a connection without a word. TLS would write a farewell and wait
-// for a client that does not read, while everybody waits for mu.
-func cut(nc net.Conn) {
-	if under, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = under.NetConn()
-	}
-	nc.Close()
-}
-
-// leave counts a connection out; it does nothing for one that was evicted.
-func (c *conns) leave(cn *conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.drop(cn)
-}
-
-func (c *conns) drop(cn *conn) {
-	if _, ok := c.open[cn]; !ok {
-		return
-	}
-	delete(c.open, cn)
-	down := func(p netip.Prefix) {
-		if c.counts[p]--; c.counts[p] <= 0 {
-			delete(c.counts, p)
-		}
-	}
-	down(cn.address)
-	if cn.network != cn.address {
-		down(cn.network)
-	}
-}
-
-// classify gives the prefixes that a peer is counted under. A /64 is what one
-// IPv6 customer holds at the least.
-func (c *conns) classify(peer net.Addr) (address, network netip.Prefix, exempt bool) {
-	ip := addrOf(peer)
-	if !ip.IsValid() {
-		return address, network, true // no IP peer: a pipe or a Unix socket, which we opened ourselves
-	}
-	exempt = c.limits.exempt(ip)
-	bits, wide := 64, 48
-	if ip.Is4() {
-		bits, wide = 32, 24
-	}
-	address, _ = ip.Prefix(bits) // fails only for an address that is not valid
-	network, _ = ip.Prefix(wide)
-	return address, network, exempt
 }
 
 // exempt tells whether an address lies in one of the exempt networks.

@@ -3,7 +3,6 @@ package dnsserver
 import (
 	"encoding/binary"
 	"log/slog"
-	"net"
 
 	"github.com/miekg/dns"
 )
@@ -11,13 +10,13 @@ import (
 // logQuery writes one line for one query. It is written at debug level only:
 // the names in a Direct zone are people's addresses, and there may be hundreds
 // of thousands a second.
-func (s *Server) logQuery(packet, answer []byte, t Transport, peer net.Addr) {
+func (s *Server) logQuery(packet, answer []byte, t *Transport) {
 	if len(answer) == 0 {
-		s.log.Debug("dns: silent", "peer", peer, "tcp", t.TCP, "size", len(packet))
+		s.log.Debug("dns: silent", "peer", t.Peer, "tcp", t.TCP, "size", len(packet))
 		return
 	}
 	flags := binary.BigEndian.Uint16(answer[2:])
-	attrs := []any{"peer", peer, "tcp", t.TCP, "id", binary.BigEndian.Uint16(answer),
+	attrs := []any{"peer", t.Peer, "tcp", t.TCP, "id", binary.BigEndian.Uint16(answer),
 		"rcode", dns.RcodeToString[int(flags&0xF)], "tc", flags&flagTC != 0, "answers", binary.BigEndian.Uint16(answer[6:]), "size", len(answer)}
 	var q query
 	if _, silent := q.parse(packet); !silent && len(q.name) > 0 {

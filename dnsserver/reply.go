@@ -29,6 +29,7 @@ type reply struct {
 // begin writes the header's place and the question as it was sent: its case
 // comes back octet by octet (RFC 4343 §4.1), and clients check it.
 func (r *reply) begin(dst []byte, q *query, t *Transport, o options) {
+	o.udpSize = t.UDPSize
 	*r = reply{opt: o}
 	r.start = len(dst)
 	r.msg = append(append(dst, q.packet[:headerSize]...), q.question...)
@@ -80,13 +81,13 @@ func suffixAt[N wireName](whole []byte, end N) int {
 }
 
 // finish writes the header and the OPT record.
-func (r *reply) finish(e edns) []byte {
+func (r *reply) finish(e *edns) []byte {
 	questions := 0
 	if r.records > r.start+headerSize {
 		questions = 1
 	}
 	if e.present {
-		r.msg = e.append(r.msg, r.rcode, &r.opt)
+		r.msg = e.append(r.msg, r.start, r.rcode, &r.opt)
 		r.additional++
 	}
 	h := r.msg[r.start : r.start+headerSize]

@@ -21,6 +21,9 @@ type Options struct {
 	// UDPCert says when CERT records may leave by UDP: "cookie", "never" or
 	// "always". Anything else counts as "cookie"; ParseUDPCert tells.
 	UDPCert string
+	// UDPSize is the most octets of an answer by UDP, and of a query as we tell
+	// clients: DefaultUDPSize if 0, at least 512 and at most MaxUDPSize.
+	UDPSize int
 	Limits  Limits
 
 	// CookieSecret makes the server cookies of all servers behind one address
@@ -42,6 +45,7 @@ type Options struct {
 type Server struct {
 	set     func() *zones.Set
 	udpCert UDPCert
+	udpSize int
 	limits  Limits
 	log     *slog.Logger
 	conns   *conns
@@ -55,6 +59,8 @@ type Server struct {
 	peers     func() *Peers
 	notified  func(apex zones.Name)
 	transfers chan struct{} // holds a token for each transfer that runs
+
+	exchanges sync.Pool // of *exchange
 }
 
 // New makes a server. set gives the current generation; it is called once for
@@ -67,8 +73,11 @@ func New(set func() *zones.Set, o Options) *Server {
 		log = slog.New(slog.DiscardHandler)
 	}
 	at := time.Now()
-	s := &Server{set: set, udpCert: cert, limits: limits, log: log, conns: newConns(limits), cookies: NewCookies(o.CookieSecret, at), misses: newMisses(at), signing: NewSigning(),
-		peers: o.Peers, notified: o.Notified, transfers: make(chan struct{}, limits.Transfers)}
+	s := &Server{
+		set: set, udpCert: cert, udpSize: udpSize(o.UDPSize), limits: limits, log: log, conns: newConns(limits),
+		cookies: NewCookies(o.CookieSecret, at), misses: newMisses(at), exchanges: sync.Pool{New: func() any { return new(exchange) }},
+		signing: NewSigning(), peers: o.Peers, notified: o.Notified, transfers: make(chan struct{}, limits.Transfers),
+	}
 	if s.peers == nil {
 		s.peers = func() *Peers { return nil }
 	}
@@ -120,10 +129,11 @@ func (s *Server) Serve(ctx context.Context, udp net.PacketConn, tcp net.Listener
 }
 
 // interrupt ends the waits of Serve: for packets, for connections. Connections
-// that are open notice by themselves.
+// that are open are woken by serveTCP.
 func (s *Server) interrupt(udp net.PacketConn, tcp net.Listener) {
 	if udp != nil {
-		if err := udp.SetReadDeadline(time.Now()); err != nil {
+		now := time.Now()
+		if err := errors.Join(udp.SetReadDeadline(now), udp.SetWriteDeadline(now.Add(udpStuck))); err != nil {
 			udp.Close()
 		}
 	}
@@ -141,24 +151,23 @@ type reader struct {
 // transport is what the packets of a batch have in common.
 func (s *Server) transport(tcp bool, at time.Time) Transport {
 	s.cookies.roll(at)
-	return Transport{TCP: tcp, UDPCert: s.udpCert, Cookies: s.cookies, At: at, Idle: s.limits.Idle, Peers: s.peers(), Signing: s.signing}
+	return Transport{TCP: tcp, UDPCert: s.udpCert, UDPSize: s.udpSize, Cookies: s.cookies, At: at, Idle: s.limits.Idle, Peers: s.peers(), Signing: s.signing}
 }
 
 // answer answers one packet of a client, with the duties of a server added: no
 // address gets more than its share, a panic is our fault and must neither end
 // the process nor leave the client waiting, and a query is counted and can be
 // logged.
-func (s *Server) answer(r *reader, dst, packet []byte, t Transport, peer net.Addr) (out []byte) {
+func (s *Server) answer(r *reader, dst, packet []byte, t *Transport) (out []byte) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("dns: panic while answering", "peer", peer, "tcp", t.TCP, "panic", p, "stack", string(debug.Stack()))
+			s.log.Error("dns: panic while answering", "peer", t.Peer, "tcp", t.TCP, "panic", p, "stack", string(debug.Stack()))
 			r.responder = Responder{}
 			r.tally[countServFail]++
 			out = serverFailure(dst, packet)
 		}
 	}()
-	t.Peer = addrOf(peer)
-	out = r.responder.Append(dst, s.set(), packet, t)
+	out = r.responder.append(dst, s.set(), packet, t)
 	switch {
 	case len(out) > len(dst):
 		out = s.account(r, out)
@@ -166,7 +175,7 @@ func (s *Server) answer(r *reader, dst, packet []byte, t Transport, peer net.Add
 		r.tally[countSilent]++
 	}
 	if s.log.Enabled(context.Background(), slog.LevelDebug) {
-		s.logQuery(packet, out[len(dst):], t, peer)
+		s.logQuery(packet, out[len(dst):], t)
 	}
 	return out
 }
@@ -188,4 +197,12 @@ func (s *Server) account(r *reader, out []byte) []byte {
 		s.notified(q.notified)
 	}
 	return out
+}
+
+// udpSize keeps what an operator chose within bounds.
+func udpSize(n int) int {
+	if n == 0 {
+		return DefaultUDPSize
+	}
+	return min(max(n, plainUDP), MaxUDPSize)
 }

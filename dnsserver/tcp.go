@@ -1,18 +1,34 @@
 package dnsserver
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
 
+// ListenTCP opens a listener for a Server. The server ends idle connections
+// itself, so that the system need not ask each client whether it is still there.
+func ListenTCP(ctx context.Context, addr string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("dns server: tcp %s: %w", addr, err)
+	}
+	return l, nil
+}
+
 // serveTCP accepts connections until ctx ends, then drains them.
 func (s *Server) serveTCP(ctx context.Context, l net.Listener) error {
+	of := &listening{l}
+	stop := context.AfterFunc(ctx, func() { s.conns.wake(of) })
+	defer stop()
 	var open sync.WaitGroup
 	defer open.Wait()
 	for {
@@ -28,7 +44,8 @@ func (s *Server) serveTCP(ctx context.Context, l net.Listener) error {
 			time.Sleep(acceptPause)
 			continue
 		}
-		cn, refused := s.conns.admit(nc, s.ids.Add(1), time.Now())
+		at := time.Now()
+		cn, refused := s.conns.admit(nc, of, s.ids.Add(1), at)
 		if refused != "" {
 			s.log.Debug("dns: tcp refused", "peer", nc.RemoteAddr(), "why", refused)
 			nc.Close()
@@ -37,7 +54,7 @@ func (s *Server) serveTCP(ctx context.Context, l net.Listener) error {
 		open.Go(func() {
 			defer s.conns.leave(cn)
 			defer cn.Close()
-			if err := s.serveConn(ctx, cn); err != nil {
+			if err := s.serveConn(ctx, cn, at); err != nil {
 				s.log.Debug("dns: tcp closed", "conn", cn.id, "peer", cn.RemoteAddr(), "err", err)
 			}
 		})
@@ -46,43 +63,86 @@ func (s *Server) serveTCP(ctx context.Context, l net.Listener) error {
 
 // serveConn answers the queries of one connection until it is idle, broken or
 // no longer wanted. It returns nil when the client has hung up between queries.
-func (s *Server) serveConn(ctx context.Context, cn *conn) error {
-	stop := context.AfterFunc(ctx, func() { _ = cn.SetReadDeadline(time.Now()) }) // an error means that it is closed
-	defer stop()
-	x := &exchange{server: s, conn: cn, in: make([]byte, 0, tcpRead)}
-	if err := cn.SetReadDeadline(time.Now().Add(s.limits.FirstByte)); err != nil {
+func (s *Server) serveConn(ctx context.Context, cn *conn, at time.Time) error {
+	x := s.exchanges.Get().(*exchange)
+	defer s.exchanges.Put(x)
+	x.reset(s, cn)
+	defer func() { x.conn = nil }() // what is pooled holds nothing
+	if err := x.greet(at); err != nil {
 		return err
 	}
-	for first := true; ctx.Err() == nil; first = false {
-		if err := x.read(); err != nil {
-			if ctx.Err() != nil || errors.Is(err, io.EOF) && len(x.in) == 0 {
-				return nil
-			}
-			return fmt.Errorf("%d octets of a query: %w", len(x.in), err)
-		}
-		answered, err := x.answer(ctx)
-		if err != nil {
-			return err
-		}
-		if answered || first {
-			// The clock runs until the next query is there whole: octets that
-			// trickle in do not set it back. The loop looks at ctx afterwards,
-			// for this may overwrite the deadline of a cancellation.
-			if err := cn.SetReadDeadline(time.Now().Add(s.limits.Idle)); err != nil {
+	// The loop looks at ctx after a deadline was set, for that may have put off
+	// the one by which wake ends the waiting.
+	for ctx.Err() == nil {
+		err := x.read()
+		switch {
+		case err == nil:
+			if err := x.answer(ctx); err != nil {
 				return err
 			}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if ctx.Err() != nil {
+				return nil
+			}
+			if more, moved := x.wait(time.Now()); !more || moved != nil {
+				return fmt.Errorf("%d octets of a query: %w", len(x.in), cmp.Or(moved, err))
+			}
+		case errors.Is(err, io.EOF) && len(x.in) == 0:
+			return nil
+		default:
+			return fmt.Errorf("%d octets of a query: %w", len(x.in), err)
 		}
 	}
 	return nil
 }
 
-// exchange is the memory of one connection.
+// exchange is what a connection needs while it is open.
 type exchange struct {
 	reader
 	server *Server
 	conn   *conn
+	tls    bool
 	in     []byte // what was read and not yet answered
 	out    []byte
+
+	// Setting a deadline costs as much as answering a query. So the deadline of
+	// reads stays where it is while it is no later than until, and is put off when
+	// it has come; that of writes is renewed before too little of it is left.
+	until   time.Time // when waiting for a query ends
+	readBy  time.Time // the deadline of reads
+	writeBy time.Time // the deadline of writes
+	started bool      // something was read
+}
+
+// reset makes x one for a new connection.
+func (x *exchange) reset(s *Server, cn *conn) {
+	in := x.in[:0]
+	if cap(in) == 0 || cap(in) > tcpRead {
+		in = make([]byte, 0, tcpRead)
+	}
+	*x = exchange{reader: x.reader, server: s, conn: cn, in: in, out: x.out[:0]}
+	_, x.tls = cn.Conn.(*tls.Conn)
+}
+
+// greet sets the first deadline. With TLS it is one for writes too, for the
+// handshake is part of the first read.
+func (x *exchange) greet(at time.Time) error {
+	x.until = at.Add(x.server.limits.FirstByte)
+	x.readBy = x.until
+	if x.tls {
+		x.writeBy = x.until
+		return x.conn.SetDeadline(x.until)
+	}
+	return x.conn.SetReadDeadline(x.until)
+}
+
+// wait puts the deadline of reads off; false if the time is over.
+func (x *exchange) wait(at time.Time) (more bool, err error) {
+	if !at.Before(x.until) {
+		return false, nil
+	}
+	x.readBy = x.until
+	return true, x.conn.SetReadDeadline(x.until)
 }
 
 // read reads what is there. What came before an error is kept for answer; the
@@ -102,8 +162,10 @@ func (x *exchange) read() error {
 
 // answer answers every query that is there whole and writes the answers
 // together, each behind its length (RFC 7766 §8: never in a write of its own).
-func (x *exchange) answer(ctx context.Context) (any bool, err error) {
+// What is left then is the beginning of the next query.
+func (x *exchange) answer(ctx context.Context) error {
 	t := x.server.transport(true, time.Now())
+	t.Peer, t.TLS = x.conn.peer, x.tls
 	used := 0
 	for {
 		packet, ok := frame(x.in[used:])
@@ -112,23 +174,34 @@ func (x *exchange) answer(ctx context.Context) (any bool, err error) {
 		}
 		used += lengthSize + len(packet)
 		start := len(x.out)
-		x.out = x.server.answer(&x.reader, append(x.out, 0, 0), packet, t, x.conn.RemoteAddr())
+		x.out = x.server.answer(&x.reader, append(x.out, 0, 0), packet, &t)
 		if len(x.out) == start+lengthSize {
 			x.out = x.out[:start] // silence, or a transfer
 			if err := x.transfer(ctx); err != nil {
-				return true, err
+				return err
 			}
+			t.At = time.Now() // it may have taken long
 			continue
 		}
 		binary.BigEndian.PutUint16(x.out[start:], uint16(len(x.out)-start-lengthSize))
 		if len(x.out) >= tcpWrite {
-			if err := x.flush(); err != nil {
-				return true, err
+			if err := x.flush(time.Now()); err != nil {
+				return err
 			}
 		}
 	}
 	x.in = x.in[:copy(x.in, x.in[used:])]
-	return used > 0, x.flush()
+	if used > 0 || !x.started {
+		// The clock runs until the next query is there whole: octets that
+		// trickle in do not set it back.
+		x.started, x.until = true, t.At.Add(x.server.limits.Idle)
+		if x.until.Before(x.readBy) {
+			if _, err := x.wait(t.At); err != nil {
+				return err
+			}
+		}
+	}
+	return x.flush(t.At)
 }
 
 // frame is the first message in b, false while it is not there whole.
@@ -145,12 +218,12 @@ func frame(b []byte) (packet []byte, ok bool) {
 
 // flush sends the answers; a client that does not read them loses its
 // connection.
-func (x *exchange) flush() error {
+func (x *exchange) flush(at time.Time) error {
 	x.server.totals.add(&x.tally)
 	if len(x.out) == 0 {
 		return nil
 	}
-	if err := x.write(x.out, time.Now()); err != nil {
+	if err := x.write(x.out, at); err != nil {
 		return err
 	}
 	if x.out = x.out[:0]; cap(x.out) > tcpKeep {
@@ -159,10 +232,14 @@ func (x *exchange) flush() error {
 	return nil
 }
 
+// write writes to a client that is to take all of it within Limits.Write.
 func (x *exchange) write(b []byte, at time.Time) error {
 	x.conn.since.Store(at.UnixNano())
-	if err := x.conn.SetWriteDeadline(at.Add(x.server.limits.Write)); err != nil {
-		return err
+	if limit := x.server.limits.Write; x.writeBy.Sub(at) < limit {
+		x.writeBy = at.Add(limit + limit/4) // one deadline does for a while
+		if err := x.conn.SetWriteDeadline(x.writeBy); err != nil {
+			return err
+		}
 	}
 	if _, err := x.conn.Write(b); err != nil {
 		return fmt.Errorf("write: %w", err)

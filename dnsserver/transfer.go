@@ -22,6 +22,7 @@ type Transfer struct {
 	header   [4]byte // ID and flags
 	question []byte
 	edns     edns
+	udpSize  int
 	key      *Key
 	sig      signatures
 }
@@ -60,7 +61,7 @@ func whyNot(*zones.Zone) string { return "" }
 
 // newTransfer chooses between all of the zone and what has changed.
 func (s *solver) newTransfer(z *zones.Zone) *Transfer {
-	x := &Transfer{zone: z, question: append([]byte(nil), s.q.question...), edns: s.q.edns, key: s.sig.key, sig: s.sig.signatures}
+	x := &Transfer{zone: z, question: append([]byte(nil), s.q.question...), edns: s.q.edns, udpSize: s.t.UDPSize, key: s.sig.key, sig: s.sig.signatures}
 	x.edns.cookie = cookieOption{} // it points into the packet
 	copy(x.header[:], s.q.packet)
 	binary.BigEndian.PutUint16(x.header[2:], flagQR|flagAA|s.q.flags&flagRD)
@@ -198,7 +199,7 @@ func (w *transferWriter) flush() bool {
 	binary.BigEndian.PutUint16(w.msg[6:], uint16(w.count))
 	if w.x.edns.present && !w.sent {
 		binary.BigEndian.PutUint16(w.msg[10:], 1)
-		w.msg = w.x.edns.append(w.msg, dns.RcodeSuccess, &options{})
+		w.msg = w.x.edns.append(w.msg, 0, dns.RcodeSuccess, &options{udpSize: w.x.udpSize})
 	}
 	w.count, w.sent = 0, true
 	w.over = !w.yield(w.msg)
@@ -213,7 +214,7 @@ func (x *exchange) transfer(ctx context.Context) error {
 	}
 	x.responder.s.transfer = nil // it holds a generation
 	s := x.server
-	if err := x.flush(); err != nil {
+	if err := x.flush(time.Now()); err != nil {
 		return err
 	}
 	select {
@@ -268,7 +269,7 @@ func (x *exchange) putOff(t *Transfer) error {
 	binary.BigEndian.PutUint16(w.msg[2:], flagQR|dns.RcodeServerFailure)
 	msg := t.Sign(w.msg, time.Now())
 	x.out = append(binary.BigEndian.AppendUint16(x.out, uint16(len(msg))), msg...)
-	return x.flush()
+	return x.flush(time.Now())
 }
 
 // Sign signs the next message of those that Messages yields (RFC 8945 §5.3.1:

@@ -54,7 +54,7 @@ func (t *Transport) limit(e *edns, qtype uint16) int {
 		return plainUDP
 	}
 	// RFC 6891 §6.2.5: less than 512 means 512.
-	return min(maxUDP, max(plainUDP, e.size))
+	return min(t.UDPSize, max(plainUDP, e.size))
 }
 
 // mustUseTCP tells the types that are worth an attacker's while: certificates,
