@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"directnode/dnsserver"
 	"directnode/internal/config"
 )
 
@@ -26,29 +27,20 @@ type listeners struct {
 	monitor    net.Listener // nil: off
 }
 
+// dnsListener is what one call of the DNS server's Serve serves; either may be nil.
 type dnsListener struct {
 	udp net.PacketConn
 	tcp net.Listener
 }
 
 // listen opens every listener that the configuration names.
-func (n *node) listen(context.Context) error {
+func (n *node) listen(ctx context.Context) error {
 	var err error
 	if n.tls, err = loadCertificates(n.cfg); err != nil {
 		return err
 	}
-	for _, addr := range n.cfg.DNS.Listen {
-		udp, err := net.ListenPacket("udp", addr)
-		if err != nil {
-			return n.listenError("dns.listen", addr, err)
-		}
-		n.onClose(closed(udp.Close))
-		tcp, err := net.Listen("tcp", addr)
-		if err != nil {
-			return n.listenError("dns.listen", addr, err)
-		}
-		n.onClose(closed(tcp.Close))
-		n.listeners.dns = append(n.listeners.dns, dnsListener{udp, tcp})
+	if err := n.listenDNS(ctx); err != nil {
+		return err
 	}
 	for _, group := range []struct {
 		key   string
@@ -79,6 +71,37 @@ func (n *node) listen(context.Context) error {
 			return n.listenError("admin.listen", addr, err)
 		}
 		n.onClose(closed(n.listeners.monitor.Close))
+	}
+	return nil
+}
+
+// listenDNS opens the sockets of the DNS server.
+func (n *node) listenDNS(ctx context.Context) error {
+	for _, addr := range n.cfg.DNS.Listen {
+		udp, err := dnsserver.ListenUDP(ctx, addr)
+		if err != nil {
+			return n.listenError("dns.listen", addr, err)
+		}
+		for _, pc := range udp {
+			n.onClose(closed(pc.Close))
+			n.listeners.dns = append(n.listeners.dns, dnsListener{udp: pc})
+		}
+		tcp, err := dnsserver.ListenTCP(ctx, addr)
+		if err != nil {
+			return n.listenError("dns.listen", addr, err)
+		}
+		n.onClose(closed(tcp.Close))
+		n.listeners.dns = append(n.listeners.dns, dnsListener{tcp: tcp})
+	}
+	for _, addr := range n.cfg.DNS.ListenTLS {
+		tcp, err := dnsserver.ListenTCP(ctx, addr)
+		if err != nil {
+			return n.listenError("dns.listen_tls", addr, err)
+		}
+		n.onClose(closed(tcp.Close))
+		config := n.tls.config()
+		config.NextProtos = []string{"dot"} // RFC 7858 clients need not name it
+		n.listeners.dns = append(n.listeners.dns, dnsListener{tcp: tls.NewListener(tcp, config)})
 	}
 	return nil
 }

@@ -308,7 +308,7 @@ func (n *node) run(ctx context.Context) error {
 	draining := context.AfterFunc(ctx, func() { n.monitor.notReady("the node is stopping") })
 	defer draining()
 	g, ctx := errgroup.WithContext(ctx)
-	dns := dnsserver.New(n.publisher.zoneSet, dnsserver.Options{UDPCert: n.cfg.DNS.UDPCert, Limits: dnsserver.Limits{Exempt: exempt}, Log: n.log})
+	dns := dnsserver.New(n.publisher.zoneSet, dnsserver.Options{UDPCert: n.cfg.DNS.UDPCert, UDPSize: n.cfg.DNS.UDPSize, Limits: dnsserver.Limits{Exempt: exempt}, Log: n.log})
 	for _, l := range n.listeners.dns {
 		g.Go(func() error { return dns.Serve(ctx, l.udp, l.tcp) })
 	}

@@ -31,7 +31,7 @@ type Config struct {
 	LDAP     LDAP     `toml:"ldap" comment:"The LDAP directory of published certificates."`
 	HTTP     HTTP     `toml:"http" comment:"Public HTTP: serves the certificates that CERT records of type IPKIX point to, and nothing else."`
 	Admin    Admin    `toml:"admin" comment:"Where directctl and monitoring reach the node."`
-	TLS      TLS      `toml:"tls" comment:"The certificate for STARTTLS on the SMTP listeners and for ldap.listen_tls."`
+	TLS      TLS      `toml:"tls" comment:"The certificate for STARTTLS on the SMTP listeners, for ldap.listen_tls and dns.listen_tls."`
 	Keys     Keys     `toml:"keys" comment:"The master key that seals private keys at rest."`
 	Resolver Resolver `toml:"resolver" comment:"How other people's certificates and mail servers are looked up."`
 	SMTP     SMTP     `toml:"smtp" comment:"Where mail comes in."`
@@ -50,9 +50,11 @@ type Node struct {
 
 // DNS is the table [dns].
 type DNS struct {
-	Listen   []string `toml:"listen" comment:"HOST:PORT; port 53 needs CAP_NET_BIND_SERVICE."`
-	CertForm string   `toml:"cert_form" comment:"pkix: CERT records hold the certificate · ipkix: they hold its URL on [http], which many peers do not read · both"`
-	UDPCert  string   `toml:"udp_cert" comment:"cookie: CERT over UDP only to a client with a valid DNS cookie, else TC=1 · always · never"`
+	Listen    []string `toml:"listen" comment:"HOST:PORT; port 53 needs CAP_NET_BIND_SERVICE."`
+	ListenTLS []string `toml:"listen_tls" comment:"DNS over TLS, usually port 853; needs [tls]."`
+	CertForm  string   `toml:"cert_form" comment:"pkix: CERT records hold the certificate · ipkix: they hold its URL on [http], which many peers do not read · both"`
+	UDPCert   string   `toml:"udp_cert" comment:"cookie: CERT over UDP only to a client with a valid DNS cookie, else TC=1 · always · never"`
+	UDPSize   int      `toml:"udp_size" comment:"Octets of an answer by UDP at most. More than 1232 is for networks of one's own, where fragments arrive."`
 }
 
 // LDAP is the table [ldap].
@@ -170,7 +172,7 @@ func Default() Config {
 	return Config{
 		DataDir:  "/var/lib/directd",
 		Node:     Node{Hostname: "localhost.localdomain"},
-		DNS:      DNS{Listen: []string{"127.0.0.1:5300"}, CertForm: "pkix", UDPCert: "cookie"},
+		DNS:      DNS{Listen: []string{"127.0.0.1:5300"}, ListenTLS: []string{}, CertForm: "pkix", UDPCert: "cookie", UDPSize: 1232},
 		LDAP:     LDAP{Listen: []string{"127.0.0.1:3890"}, ListenTLS: []string{}, Anonymous: "exact"},
 		HTTP:     HTTP{Listen: []string{}},
 		Admin:    Admin{Socket: "admin.sock", MaxImport: maxImport},

@@ -53,7 +53,7 @@ type keyed struct {
 
 func (c *Config) validateListeners(at func(string) string) error {
 	for _, l := range []keyed{
-		{"dns.listen", c.DNS.Listen}, {"ldap.listen", c.LDAP.Listen}, {"ldap.listen_tls", c.LDAP.ListenTLS},
+		{"dns.listen", c.DNS.Listen}, {"dns.listen_tls", c.DNS.ListenTLS}, {"ldap.listen", c.LDAP.Listen}, {"ldap.listen_tls", c.LDAP.ListenTLS},
 		{"smtp.listen", c.SMTP.Listen}, {"smtp.submission", c.SMTP.Submission}, {"http.listen", c.HTTP.Listen}, {"resolver.servers", c.Resolver.Servers},
 	} {
 		for _, addr := range l.list {
@@ -68,8 +68,13 @@ func (c *Config) validateListeners(at func(string) string) error {
 	if err := c.validateHTTP(); err != nil {
 		return fmt.Errorf("%s: %w", at("http.url"), err)
 	}
-	if len(c.LDAP.ListenTLS) > 0 && c.TLS.CertFile == "" {
-		return fmt.Errorf("%s: needs a certificate; set tls.cert_file and tls.key_file", at("ldap.listen_tls"))
+	for _, l := range []keyed{{"dns.listen_tls", c.DNS.ListenTLS}, {"ldap.listen_tls", c.LDAP.ListenTLS}} {
+		if len(l.list) > 0 && c.TLS.CertFile == "" {
+			return fmt.Errorf("%s: needs a certificate; set tls.cert_file and tls.key_file", at(l.key))
+		}
+	}
+	if c.DNS.UDPSize < 512 || c.DNS.UDPSize > 4096 {
+		return fmt.Errorf("%s: %d lies outside of 512 to 4096", at("dns.udp_size"), c.DNS.UDPSize)
 	}
 	return nil
 }
