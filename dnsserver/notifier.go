@@ -206,7 +206,7 @@ func (n *Notifier) attempt(ctx context.Context, what notice, v zoneVersion, wait
 	if _, err := conn.Write(msg); err != nil {
 		return 0, err
 	}
-	buf := make([]byte, maxUDP)
+	buf := make([]byte, DefaultUDPSize)
 	for {
 		k, err := conn.Read(buf)
 		if err != nil {
