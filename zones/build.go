@@ -127,12 +127,13 @@ func zoneOf(apex Name, in inputs, before *Zone, next *Set) (*Zone, error) {
 		return before, nil
 	}
 	b := &builder{
-		zone:    &Zone{domain: in.data.Domain, serial: uint32(next.rev), from: in},
+		zone:    &Zone{domain: in.data.Domain, domainText: in.data.Domain.String(), serial: uint32(next.rev), from: in},
 		before:  before,
 		certTTL: cmp.Or(next.options.CertTTL, defaultCertTTL),
 		form:    cmp.Or(next.options.Form, FormPKIX),
 		url:     next.options.URL,
 	}
+	b.zone.certTTL = b.certTTL
 	err := b.openKeys(apex, next)
 	if err != nil {
 		return nil, err
@@ -159,23 +160,25 @@ type builder struct {
 	items   []item
 	order   []*Node        // all nodes as they were made, so that errors do not depend on a map
 	written map[*Node]bool // by change: nodes that are this zone's own; the others are shared
+	moved   map[Name]bool  // by change: names whose owner's certificates are those of the new data already
 }
 
 // build makes the zone from nothing.
 func (b *builder) build(apex Name) error {
 	in := b.zone.from
-	b.zone.nodes = newTable(in.data.Certificates.Len() + len(in.data.Records))
+	b.zone.nodes = newTable(len(in.data.Records))
 	b.zone.apex = &Node{name: apex}
 	b.zone.nodes.put(b.zone.apex)
 	b.order = append(b.order, b.zone.apex)
 	for _, name := range in.below {
-		b.node(name) // it exists, whether or not the records delegate it
+		b.node(name).pinned = true // it exists, whether or not the records delegate it
 	}
-	for _, step := range []func() error{b.addRecords, b.addCertificates, b.group, b.checkApex, b.addKeys, b.cutAt, b.renameAt, b.link} {
+	for _, step := range []func() error{b.addRecords, b.addCertificates, b.group, b.checkApex, b.addKeys, b.cutAt, b.renameAt, b.checkBare, b.link} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
+	b.zone.nodes = b.zone.nodes.grown()
 	return nil
 }
 
@@ -203,10 +206,12 @@ func (b *builder) node(name Name) *Node {
 	switch {
 	case n == nil:
 		above := b.node(name.parent())
-		above.children++
 		n = &Node{name: name, cut: above.cut, renamed: above.renamed}
 		if name.first() == "*" {
 			above.wildcard = n
+		}
+		if !b.fromBare(n) {
+			above.children++
 		}
 	case b.written == nil || b.written[n]:
 		return n
@@ -285,48 +290,153 @@ func (b *builder) addRecord(r store.Record) error {
 			return fail(why)
 		}
 	}
-	b.items = append(b.items, item{b.node(name), typ, r.TTL, rdata{body: wire}})
+	n := b.node(name)
+	n.pinned = true
+	b.items = append(b.items, item{n, typ, r.TTL, rdata{body: wire}})
 	return nil
 }
 
 // addCertificates adds the CERT records: of the domain's own certificates, and
 // of those of a domain above whose address has its name in here (AS 5.1:
-// bob.smith@example.org and bob@smith.example.org share one name).
+// bob.smith@example.org and bob@smith.example.org share one name). What is left
+// without a node afterwards is counted by checkBare.
 func (b *builder) addCertificates() error {
-	for i, d := range append([]*store.DomainData{b.zone.from.data}, b.zone.from.parents...) {
-		for c := range d.Certificates.All {
-			if err := b.addCertificate(&c, i == 0); err != nil {
-				return err
-			}
+	for _, d := range b.zone.from.parents {
+		b.addForeign(d)
+	}
+	// Names that others lie below come first: they are nodes then.
+	for h := range b.zone.from.data.Certificates.Holdings {
+		if !h.AnyDNS() || h.Plain() && b.zone.plain() && b.form == FormPKIX {
+			continue
 		}
+		name, ok := b.zone.nameOf(h)
+		switch {
+		case !ok:
+			b.zone.unnamed = append(b.zone.unnamed, h.Owner())
+		case b.zone.isBelow(name): // another of our zones answers for the name and shows the certificate
+		case b.form != FormPKIX:
+			b.node(name) // its records are not those that the store has ready
+		case name != b.zone.apex.name:
+			b.node(name.parent())
+		}
+	}
+	for _, n := range b.order {
+		b.addHeld(n)
 	}
 	return nil
 }
 
-func (b *builder) addCertificate(c *store.Certificate, own bool) error {
-	if !c.PublishDNS {
-		return nil
-	}
-	name, ok := certName(c.Owner)
-	if !ok {
-		if own {
-			b.zone.unnamed = append(b.zone.unnamed, c.Owner)
+// addForeign adds the certificates of a domain above.
+func (b *builder) addForeign(d *store.DomainData) {
+	for h := range d.Certificates.Holdings {
+		// Of one label there are a million, and of these at most one is ours.
+		if !h.AnyDNS() || h.Plain() && b.zone.apex.name.labels() > 1+labelsOf(d.Domain) {
+			continue
 		}
-		return nil
+		name, ok := certName(h.Owner())
+		if !ok || !name.within(b.zone.apex.name) || b.zone.isBelow(name) {
+			continue
+		}
+		n := b.node(name)
+		n.pinned = true
+		b.addHolding(n, d.Owned(h.Owner()))
 	}
-	if !name.within(b.zone.apex.name) || slices.ContainsFunc(b.zone.from.below, name.within) {
-		return nil // another of our zones answers for the name and shows the certificate
+}
+
+func labelsOf(d direct.Domain) int { return strings.Count(d.String(), ".") + 1 }
+
+// addHeld adds the domain's own certificates that stand at a node.
+func (b *builder) addHeld(n *Node) {
+	h := b.held(n.name)
+	if h.AnyDNS() && !b.zone.isBelow(n.name) {
+		b.addHolding(n, b.zone.from.data.Owned(h.Owner()))
 	}
+}
+
+// held is the domain's own certificates that stand at a name, shown or not.
+func (b *builder) held(name Name) store.Holding {
+	labels := name[:len(name)-len(b.zone.apex.name)]
+	return b.zone.from.data.Certificates.At([]byte(labels), b.zone.domainText)
+}
+
+func (b *builder) addHolding(n *Node, certs []store.Certificate) {
 	var known *RRset
 	if b.before != nil {
-		if n := b.before.nodes.get(name); n != nil {
-			known = n.RRset(dns.TypeCERT)
+		if was := b.before.nodes.get(n.name); was != nil {
+			known = was.RRset(dns.TypeCERT)
 		}
 	}
-	for _, data := range b.certForms(name, c, known) {
-		b.items = append(b.items, item{b.node(name), dns.TypeCERT, b.certTTL, data})
+	for i := range certs {
+		if !certs[i].PublishDNS {
+			continue
+		}
+		for _, data := range b.certForms(n.name, &certs[i], known) {
+			b.items = append(b.items, item{n, dns.TypeCERT, b.certTTL, data})
+		}
+	}
+}
+
+// checkBare counts the names without a node and holds them against the limits
+// of an RRset, and against what is above them.
+func (b *builder) checkBare() error {
+	if b.form != FormPKIX {
+		return nil
+	}
+	apex := b.zone.apex
+	plainTaken := 0 // names of one label that have a node
+	for _, n := range b.order {
+		if n.name.parent() == apex.name {
+			if h := b.held(n.name); h.AnyDNS() && h.Plain() {
+				plainTaken++
+			}
+		}
+	}
+	plain := 0
+	for h := range b.zone.from.data.Certificates.Holdings {
+		if !h.AnyDNS() {
+			continue
+		}
+		simple := h.Plain() && b.zone.plain()
+		if simple {
+			plain++
+		}
+		if simple && !large(h) && apex.renamed == nil {
+			continue
+		}
+		name, ok := b.zone.nameOf(h)
+		if !ok || b.zone.nodes.get(name) != nil || b.zone.isBelow(name) {
+			continue
+		}
+		above := b.zone.nodes.get(name.parent())
+		if err := b.checkBareName(name, above, h); err != nil {
+			return err
+		}
+		if !simple {
+			above.children++
+			b.zone.bare++
+		}
+	}
+	if b.zone.plain() {
+		apex.children += plain - plainTaken
+		b.zone.bare += plain - plainTaken
 	}
 	return nil
+}
+
+// large tells a holding that might cross a limit.
+func large(h store.Holding) bool { return h.Len() > 1 || h.MaxRData(0) > maxSetOctets/2 }
+
+// checkBareName checks one name without a node, of which above is the parent.
+func (b *builder) checkBareName(name Name, above *Node, h store.Holding) error {
+	var set RRset
+	set.setCerts(h, b.certTTL)
+	switch {
+	case above.cut != nil:
+		return b.delegated(&Node{name: name, cut: above.cut}, dns.TypeCERT)
+	case above.renamed != nil:
+		return b.occluded(&Node{name: name, renamed: above.renamed}, dns.TypeCERT)
+	}
+	return b.checkSize(name, dns.TypeCERT, set.octets(), set.Count)
 }
 
 // certName is where the certificates of an owner stand. Some addresses have no
@@ -390,11 +500,10 @@ func (b *builder) hang(items []item) error {
 		data = append(data, it.data)
 		size += recordFixed + it.data.len()
 	}
+	if err := b.checkSize(node.name, typ, size, len(data)); err != nil {
+		return err
+	}
 	switch {
-	case size > maxSetOctets:
-		return b.refuse(node.name, typ, "%d octets of records; a DNS message cannot carry more than %d", size, maxSetOctets)
-	case typ == dns.TypeCERT && len(data) > maxCerts:
-		return b.refuse(node.name, typ, "%d records; at most %d", len(data), maxCerts)
 	case typ == dns.TypeCNAME && len(data) > 1:
 		return b.refuse(node.name, typ, "%d records; an alias leads to one name (RFC 2181 §10.1)", len(data))
 	case typ == dns.TypeDNAME && len(data) > 1:
@@ -409,6 +518,16 @@ func (b *builder) hang(items []item) error {
 		set.target = Name(AppendLower(nil, data[0].body))
 	}
 	node.sets = append(node.sets, set)
+	return nil
+}
+
+func (b *builder) checkSize(name Name, rrtype uint16, octets, count int) error {
+	switch {
+	case octets > maxSetOctets:
+		return b.refuse(name, rrtype, "%d octets of records; a DNS message cannot carry more than %d", octets, maxSetOctets)
+	case rrtype == dns.TypeCERT && count > maxCerts:
+		return b.refuse(name, rrtype, "%d records; at most %d", count, maxCerts)
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/miekg/dns"
 
 	"directnode/internal/direct"
+	"directnode/store"
 )
 
 // since tells which owners' certificates tell the inputs from those of the zone
@@ -31,7 +32,8 @@ func (b *builder) change(owners []direct.Owner) error {
 	b.zone.nodes = b.before.nodes.edit()
 	b.zone.apex = b.before.apex
 	b.zone.unnamed = b.before.unnamed
-	b.written = make(map[*Node]bool)
+	b.zone.bare = b.before.bare
+	b.written, b.moved = make(map[*Node]bool), make(map[Name]bool)
 	for _, o := range owners {
 		if err := b.changeOwner(o); err != nil {
 			return err
@@ -45,9 +47,40 @@ func (b *builder) change(owners []direct.Owner) error {
 			b.zone.negative = negative(apex.sets[i])
 		}
 	}
-	b.written = nil // the zone is whole; nothing of it changes any more
+	b.written, b.moved = nil, nil // the zone is whole; nothing of it changes any more
 	b.zone.nodes.owned = nil
 	return nil
+}
+
+// fromBare hangs the certificates on a node that is new, if its name existed
+// without one, and tells whether it did.
+func (b *builder) fromBare(n *Node) bool {
+	if b.written == nil || b.form != FormPKIX || !b.bareCerts(n.name).AnyDNS() {
+		return false
+	}
+	n.sets = []*RRset{b.copied(b.bareCerts(n.name))}
+	b.zone.bare--
+	return true
+}
+
+// bareCerts is what stands at a name in the zone as changed so far.
+func (b *builder) bareCerts(name Name) store.Holding {
+	data := b.before.from.data
+	if b.moved[name] {
+		data = b.zone.from.data
+	}
+	return data.Certificates.At([]byte(name[:len(name)-len(b.zone.apex.name)]), b.zone.domainText)
+}
+
+// copied is an RRset of certificates for a node.
+func (b *builder) copied(h store.Holding) *RRset {
+	var data []rdata
+	for i := range h.Len() {
+		if h.InDNS(i) {
+			data = append(data, rdata{body: h.RData(i)})
+		}
+	}
+	return newRRset(dns.TypeCERT, b.certTTL, data)
 }
 
 // changeOwner replaces the CERT records of one owner. Within a zone no two
@@ -57,26 +90,24 @@ func (b *builder) changeOwner(o direct.Owner) error {
 	b.zone.unnamed = slices.DeleteFunc(slices.Clone(b.zone.unnamed), func(u direct.Owner) bool { return u.Key() == o.Key() })
 	name, ok := certName(o)
 	if !ok {
-		for _, c := range certs {
-			if c.PublishDNS {
-				b.zone.unnamed = append(b.zone.unnamed, c.Owner)
-			}
+		if i := slices.IndexFunc(certs, func(c store.Certificate) bool { return c.PublishDNS }); i >= 0 {
+			b.zone.unnamed = append(b.zone.unnamed, certs[i].Owner)
 		}
 		return nil
 	}
+	if b.zone.nodes.get(name) == nil && b.form == FormPKIX {
+		return b.changeBare(name)
+	}
+	b.moved[name] = true
 	b.items = nil
 	if err := b.addCertRecords(name); err != nil {
 		return err
 	}
-	for i := range certs {
-		if err := b.addCertificate(&certs[i], true); err != nil {
-			return err
-		}
-	}
-	if len(b.items) == 0 && b.zone.nodes.get(name) == nil {
+	if b.zone.nodes.get(name) == nil && !slices.ContainsFunc(certs, func(c store.Certificate) bool { return c.PublishDNS }) {
 		return nil
 	}
 	n := b.node(name)
+	b.addHolding(n, certs)
 	n.sets = slices.DeleteFunc(n.sets, func(s *RRset) bool { return s.Type == dns.TypeCERT })
 	if len(b.items) == 0 {
 		b.prune(n)
@@ -94,6 +125,30 @@ func (b *builder) changeOwner(o direct.Owner) error {
 	}
 	slices.SortFunc(n.sets, func(x, y *RRset) int { return cmp.Compare(x.Type, y.Type) })
 	return b.checkAlias(n)
+}
+
+// changeBare changes the certificates at a name without a node. Such a name
+// comes and goes, and with it what is missing above it.
+func (b *builder) changeBare(name Name) error {
+	had := b.bareCerts(name).AnyDNS()
+	b.moved[name] = true
+	h := b.bareCerts(name)
+	switch {
+	case h.AnyDNS():
+		above := b.zone.nodes.get(name.parent())
+		if !had {
+			above = b.node(name.parent())
+			above.children++
+			b.zone.bare++
+		}
+		return b.checkBareName(name, above, h)
+	case had:
+		above := b.node(name.parent())
+		above.children--
+		b.zone.bare--
+		b.prune(above)
+	}
+	return nil
 }
 
 // addCertRecords adds the CERT records at a name that hold no certificate, such
@@ -118,11 +173,19 @@ func (b *builder) addCertRecords(name Name) error {
 	return nil
 }
 
-// prune takes out a node that owns nothing any more, and empty non-terminals
-// that nothing is left below.
+// prune takes out a node that exists for nothing any more, and empty
+// non-terminals that nothing is left below. What owns certificates and nothing
+// else goes on without a node.
 func (b *builder) prune(n *Node) {
-	for n.name != b.zone.apex.name && len(n.sets) == 0 && n.children == 0 {
+	for n.name != b.zone.apex.name && !n.pinned && n.children == 0 {
+		if len(n.sets) > 0 && b.form != FormPKIX {
+			return
+		}
 		b.zone.nodes.remove(n.name)
+		if len(n.sets) > 0 {
+			b.zone.bare++
+			return
+		}
 		n = b.node(n.name.parent())
 		n.children--
 	}

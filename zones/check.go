@@ -131,11 +131,17 @@ func (z *Zone) withRecords() []*Node {
 			out = append(out, n)
 		}
 	}
+	for name, set := range z.allCerts {
+		if set.crowded() {
+			whole := *set
+			out = append(out, &Node{name: name, sets: []*RRset{&whole}})
+		}
+	}
 	slices.SortFunc(out, func(a, b *Node) int { return a.name.Compare(b.name) })
 	return out
 }
 
-func (r *RRset) crowded() bool { return r.Count > manyCerts || len(r.wire) > manyOctets }
+func (r *RRset) crowded() bool { return r.Count > manyCerts || r.octets() > manyOctets }
 
 func (r *RRset) hasOtherThanPKIX() bool {
 	for wire := range r.RData {
@@ -394,7 +400,7 @@ func (c *checker) eachOtherCERT(f func(n *Node, kind uint16, data []byte)) {
 func (c *checker) certMany() {
 	c.each(dns.TypeCERT, func(n *Node, s *RRset) {
 		if s.crowded() {
-			c.found("take out what has expired or was replaced", "%s CERT: %d records, %d octets; at most %d and %d are published, and clients may take less", n.name, s.Count, len(s.wire), maxCerts, maxSetOctets)
+			c.found("take out what has expired or was replaced", "%s CERT: %d records, %d octets; at most %d and %d are published, and clients may take less", n.name, s.Count, s.octets(), maxCerts, maxSetOctets)
 		}
 	})
 }

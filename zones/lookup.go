@@ -1,6 +1,10 @@
 package zones
 
-import "github.com/miekg/dns"
+import (
+	"slices"
+
+	"github.com/miekg/dns"
+)
 
 // Kind names the outcome of a lookup (RFC 1034 §4.3.2).
 type Kind uint8
@@ -69,10 +73,31 @@ func (z *Zone) Lookup(qname []byte, qtype uint16) *Answer {
 
 // LookupInto finds what the zone has for a name and type. The name is in wire
 // form, in lower case, and lies in the zone. It does not allocate.
-func (z *Zone) LookupInto(a *Answer, qname []byte, qtype uint16) { *a = z.lookup(qname, qtype) }
+func (z *Zone) LookupInto(a *Answer, qname []byte, qtype uint16) {
+	node, at := z.closest(qname, &a.own)
+	if node == nil {
+		z.answerCerts(a, at, qtype)
+		return
+	}
+	*a = node.answer(at == 0, qtype)
+}
 
-func (z *Zone) lookup(qname []byte, qtype uint16) Answer {
-	node, exact := z.closest(qname)
+// answerCerts answers for a name that owns certificates and nothing else, or
+// for one below it: a.own holds them. Neither a cut nor a DNAME is above it, and
+// nothing is below it, so that there is no wildcard either.
+func (z *Zone) answerCerts(a *Answer, at int, qtype uint16) {
+	a.Node, a.RRset, a.Wildcard, a.at = nil, nil, false, at
+	switch {
+	case at > 0:
+		a.Kind = NXDomain
+	case qtype == dns.TypeCERT || qtype == dns.TypeANY:
+		a.Kind, a.RRset = Hit, &a.own
+	default:
+		a.Kind = NoData
+	}
+}
+
+func (node *Node) answer(exact bool, qtype uint16) Answer {
 	// RFC 1034 §4.3.2 step 3b: a cut on the way down is a referral. The DS of
 	// a cut belongs to the upper side (RFC 4035 §3.1.4.1).
 	if node.cut != nil && !(exact && node == node.cut && qtype == dns.TypeDS) {
@@ -115,15 +140,32 @@ func (z *Zone) lookup(qname []byte, qtype uint16) Answer {
 // that a question for them is not one for its target.
 func besideAlias(qtype uint16) bool { return qtype == dns.TypeRRSIG || qtype == dns.TypeNSEC }
 
-// closest is the node of the name, or the closest encloser (RFC 4592 §3.3.1).
-func (z *Zone) closest(qname []byte) (node *Node, exact bool) {
-	for at := 0; at < len(qname); at += 1 + int(qname[at]) {
+// closest is the node of the name, or of the closest encloser (RFC 4592 §3.3.1),
+// and where in qname that begins. Where the encloser has no node, it is nil, and
+// certs what the name owns.
+func (z *Zone) closest(qname []byte, certs *RRset) (node *Node, at int) {
+	apex := len(qname) - len(z.apex.name)
+	for at < apex {
 		if n := z.nodes.find(qname[at:]); n != nil {
-			return n, at == 0
+			return n, at
 		}
-		if qname[at] == 0 {
-			break
+		if z.certsAt(qname[at:], certs) {
+			return nil, at
 		}
+		at += 1 + int(qname[at])
 	}
-	return z.apex, false
+	return z.apex, apex
 }
+
+// certsAt finds the certificates of the domain's own table that stand at a name
+// without a node.
+func (z *Zone) certsAt(name []byte, certs *RRset) bool {
+	certs.setCerts(z.from.data.Certificates.At(name[:len(name)-len(z.apex.name)], z.domainText), z.certTTL)
+	if certs.Count == 0 {
+		return false
+	}
+	return len(z.from.below) == 0 || !z.isBelow(Name(name))
+}
+
+// isBelow tells the names that another of our zones answers for.
+func (z *Zone) isBelow(name Name) bool { return slices.ContainsFunc(z.from.below, name.within) }

@@ -122,6 +122,31 @@ func (n Name) Compare(m Name) int {
 	return len(a) - len(b)
 }
 
+// sortKey is a text whose order octet by octet is that of Compare: the labels
+// from the right, each ended by a zero octet, and what could be taken for one
+// written as two.
+func (n Name) sortKey() string {
+	var ends [maxName/2 + 1]int
+	count := 0
+	for at := 0; at < len(n) && n[at] != 0; at += 1 + int(n[at]) {
+		ends[count] = at
+		count++
+	}
+	key := make([]byte, 0, len(n)+8)
+	for count--; count >= 0; count-- {
+		at := ends[count]
+		for _, c := range []byte(n[at+1 : at+1+int(n[at])]) {
+			if c <= 1 {
+				key = append(key, 1)
+				c++
+			}
+			key = append(key, c)
+		}
+		key = append(key, 0)
+	}
+	return string(key)
+}
+
 func (n Name) split() []string {
 	var out []string
 	for ; !n.isRoot(); n = n.parent() {

@@ -280,7 +280,17 @@ func ecdsaFields(sig *[signatureSize]byte, der []byte) error {
 }
 
 // hash is of the records' content.
-func (r *RRset) hash(seed maphash.Seed) uint64 { return maphash.Bytes(seed, r.wire) }
+func (r *RRset) hash(seed maphash.Seed) uint64 {
+	if r.size == 0 {
+		return maphash.Bytes(seed, r.wire)
+	}
+	var h maphash.Hash
+	h.SetSeed(seed)
+	for rdata := range r.RData {
+		_, _ = h.Write(rdata) // never fails
+	}
+	return h.Sum64()
+}
 
 // signingSets are the RRsets that signing adds to the apex: the keys, what the
 // parent is asked to publish (RFC 7344, RFC 8078), and the parameters of NSEC3.

@@ -39,6 +39,18 @@ func (t table) edit() table {
 // too much. Building the zone anew gives it as many as it needs.
 func (t *table) crowded() bool { return t.count > 4*perShard*len(t.shards) }
 
+// grown is the table with as many shards as its nodes ask for.
+func (t table) grown() table {
+	if !t.crowded() {
+		return t
+	}
+	next := newTable(t.count)
+	for n := range t.all {
+		next.put(n)
+	}
+	return next
+}
+
 // find is the node of a name in wire form, nil without one.
 func (t *table) find(name []byte) *Node {
 	return t.shards[maphash.Bytes(t.seed, name)%uint64(len(t.shards))][Name(name)]

@@ -1,6 +1,8 @@
 package zones
 
 import (
+	"bytes"
+
 	"github.com/miekg/dns"
 
 	"directnode/internal/direct"
@@ -9,14 +11,17 @@ import (
 
 // Zone is what the DNS shows of one domain. It is immutable.
 type Zone struct {
-	domain   direct.Domain
-	serial   uint32
-	apex     *Node
-	nodes    table
-	negative *RRset         // the SOA for negative answers (RFC 2308 §3)
-	signer   *Signer        // nil: not signed
-	unnamed  []direct.Owner // whose certificates have no domain name to stand at
-	history  []*Diff        // the steps that led to this version, the oldest first; those that are kept
+	domain     direct.Domain
+	serial     uint32
+	domainText string // the domain as owners' keys end in it
+	apex       *Node
+	nodes      table
+	negative   *RRset  // the SOA for negative answers (RFC 2308 §3)
+	signer     *Signer // nil: not signed
+	certTTL    uint32
+	bare       int            // names without a node: they own certificates and nothing else
+	unnamed    []direct.Owner // whose certificates have no domain name to stand at
+	history    []*Diff        // the steps that led to this version, the oldest first; those that are kept
 
 	from inputs
 }
@@ -44,8 +49,8 @@ func (z *Zone) Signer() *Signer { return z.signer }
 // of the SOA's own and the MINIMUM field (RFC 2308 §3).
 func (z *Zone) Negative() *RRset { return z.negative }
 
-// Len counts the nodes, empty non-terminals included.
-func (z *Zone) Len() int { return z.nodes.count }
+// Len counts the names, empty non-terminals included.
+func (z *Zone) Len() int { return z.nodes.count + z.bare }
 
 // Unnamed lists the owners whose certificates the DNS cannot show, because no
 // domain name can be formed from the address (AS 5.1) or because it would be a
@@ -135,4 +140,37 @@ func (z *Zone) All(yield func(owner Name, set *RRset) bool) {
 			}
 		}
 	}
+	z.allCerts(yield)
 }
+
+// allCerts is All for the names without a node.
+func (z *Zone) allCerts(yield func(owner Name, set *RRset) bool) {
+	var set RRset
+	for h := range z.from.data.Certificates.Holdings {
+		if !h.AnyDNS() {
+			continue
+		}
+		name, ok := z.nameOf(h)
+		if !ok || z.nodes.get(name) != nil || z.isBelow(name) {
+			continue
+		}
+		set.setCerts(h, z.certTTL)
+		if !yield(name, &set) {
+			return
+		}
+	}
+}
+
+// nameOf is where the certificates of an owner of the zone's own domain stand.
+func (z *Zone) nameOf(h store.Holding) (Name, bool) {
+	if !h.Plain() || !z.plain() {
+		return certName(h.Owner())
+	}
+	text := h.OwnerText()
+	label := text[:bytes.IndexByte(text, '@')]
+	name := append(make([]byte, 0, 1+len(label)+len(z.apex.name)), byte(len(label)))
+	return Name(append(AppendLower(name, label), z.apex.name...)), true
+}
+
+// plain tells whether one label more than the apex is always a name.
+func (z *Zone) plain() bool { return len(z.apex.name)+1+maxLabel <= maxName }

@@ -45,7 +45,13 @@ func WriteMaster(w io.Writer, v *store.View, d direct.Domain, format string) err
 func (z *Zone) Write(w io.Writer, format string) error {
 	out := &masterWriter{Writer: bufio.NewWriter(w), apex: z.apex, format: format}
 	out.begin(z)
-	for _, n := range z.sorted() {
+	var set RRset
+	for _, name := range z.sorted() {
+		n := z.nodes.get(name)
+		if n == nil {
+			z.certsAt([]byte(name), &set)
+			n = &Node{name: name, sets: []*RRset{&set}}
+		}
 		for _, s := range n.sets {
 			if err := out.set(n, s); err != nil {
 				return fmt.Errorf("zone %s: %s %s: %w", z.domain, n.name, typeString(s.Type), err)
@@ -56,14 +62,25 @@ func (z *Zone) Write(w io.Writer, format string) error {
 	return out.Flush()
 }
 
-// sorted is all nodes, the apex first, in canonical order.
-func (z *Zone) sorted() []*Node {
-	nodes := make([]*Node, 0, z.nodes.count)
-	for n := range z.nodes.all {
-		nodes = append(nodes, n)
+// sorted is all names, the apex first, in canonical order.
+func (z *Zone) sorted() []Name {
+	type place struct {
+		key  string
+		name Name
 	}
-	slices.SortFunc(nodes, func(a, b *Node) int { return a.name.Compare(b.name) })
-	return nodes
+	places := make([]place, 0, z.Len())
+	for n := range z.nodes.all {
+		places = append(places, place{n.name.sortKey(), n.name})
+	}
+	for name := range z.allCerts {
+		places = append(places, place{name.sortKey(), name})
+	}
+	slices.SortFunc(places, func(a, b place) int { return strings.Compare(a.key, b.key) })
+	names := make([]Name, len(places))
+	for i, p := range places {
+		names[i] = p.name
+	}
+	return names
 }
 
 // masterWriter writes one zone; its bufio.Writer keeps the first error.
