@@ -23,12 +23,12 @@ const (
 type Entry struct {
 	kind     kind
 	held     store.Holding // of an owner: what the entry is made of
-	suffix   *suffix  // the naming context; nil for root DSE and subschema
-	encoded  []byte   // LDAPDN, then the text attributes
-	nameEnd  int      // where the LDAPDN ends in encoded
-	spans    []span   // the text attributes, in order
-	certs    [][]byte // values of userCertificate, DER
-	certSize int      // octets of the certs as OCTET STRINGs, headers included
+	suffix   *suffix       // the naming context; nil for root DSE and subschema
+	encoded  []byte        // LDAPDN, then the text attributes
+	nameEnd  int           // where the LDAPDN ends in encoded
+	spans    []span        // the text attributes, in order
+	certs    [][]byte      // values of userCertificate, DER
+	certSize int           // octets of the certs as OCTET STRINGs, headers included
 }
 
 // span says up to where in Entry.encoded an attribute reaches.
