@@ -57,7 +57,14 @@ func (s *solver) mayTransfer() (rcode int) {
 }
 
 // whyNot says why a zone cannot be transferred to anybody.
-func whyNot(*zones.Zone) string { return "" }
+func whyNot(z *zones.Zone) string {
+	if z.Signer() != nil {
+		// A copy would have neither the signatures nor the proofs of absence, which
+		// are made for each answer, and every validating resolver would take it for forged.
+		return "it is signed as it is asked for, so that a copy would be without signatures"
+	}
+	return ""
+}
 
 // newTransfer chooses between all of the zone and what has changed.
 func (s *solver) newTransfer(z *zones.Zone) *Transfer {

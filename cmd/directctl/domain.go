@@ -60,4 +60,7 @@ func showDomain(w io.Writer, d admin.Domain) {
 	for _, r := range d.Delegation {
 		fmt.Fprintln(w, "  "+r)
 	}
+	for _, step := range d.DNSSEC {
+		fmt.Fprintf(w, "\nDNSSEC: %s\n", step)
+	}
 }
