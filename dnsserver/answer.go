@@ -21,6 +21,7 @@ const (
 	solveSigner                  // answer with what signing makes: RRSIG, NSEC
 	tooLong                      // what must be there does not fit
 	refused                      // not our zone
+	expired                      // our zone, and nobody knows whether it is still so
 	solved
 )
 
@@ -39,6 +40,7 @@ type solver struct {
 	tsig     tsig // the query's, where it has one
 	sig      signature
 	transfer *Transfer  // instead of an answer
+	refusal  string     // why a holder of a key of ours does not get a zone
 	notified zones.Name // the zone that a primary says has changed
 
 	zone *zones.Zone
@@ -78,6 +80,9 @@ func (s *solver) solve() {
 		case refused:
 			s.fail(dns.RcodeRefused)
 			next = solved
+		case expired:
+			s.fail(dns.RcodeServerFailure) // RFC 1035 §4.3.5: others are to be asked
+			next = solved
 		}
 		if len(s.pending) > 0 && (next == solved || next == solveAuthority || next == solveAdditional) && !s.addPending() {
 			next = tooLong
@@ -98,6 +103,9 @@ func (s *solver) solveName() state {
 			return solved // the alias leads out of our zones; who asked goes on there
 		}
 		return refused
+	}
+	if s.zone.Expired() {
+		return expired
 	}
 	s.secured()
 	s.zone.LookupInto(&s.got, s.name, s.q.qtype)

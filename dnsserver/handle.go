@@ -71,7 +71,7 @@ func (r *Responder) append(dst []byte, set *zones.Set, packet []byte, t *Transpo
 	}
 	s.set, s.t, s.chain, s.last, s.got = set, *t, 0, nil, zones.Answer{}
 	s.proving.reset()
-	s.sig, s.transfer, s.notified = signature{}, nil, ""
+	s.sig, s.transfer, s.notified, s.refusal = signature{}, nil, "", ""
 	if rcode == dns.RcodeSuccess && s.q.tsigAt > 0 {
 		rcode = s.verify()
 	}

@@ -190,9 +190,12 @@ func (s *Server) account(r *reader, out []byte) []byte {
 	// The exempt are looked up as well: what is measured with them is what
 	// others get.
 	if s.rates != nil && !q.t.proved && s.rates.over(q.t.Peer, absence, q.t.At) && !s.limits.exempt(q.t.Peer) {
-		out = q.slip(out)
+		out = q.slip()
 	}
 	r.tally.count(q)
+	if q.refusal != "" { // only who has a key can bring this about
+		s.log.Warn("dns: transfer refused", "zone", zones.Name(q.name), "peer", q.t.Peer, "key", q.sig.key.name, "why", q.refusal)
+	}
 	if q.notified != "" {
 		s.notified(q.notified)
 	}

@@ -41,12 +41,16 @@ func (s *solver) mayTransfer() (rcode int) {
 		return dns.RcodeNotAuth // RFC 5936 §2.2.1
 	}
 	if !s.t.Peers.access(z.Apex().Name()).mayHave(key, s.t.Peer) {
+		s.refusal = "the zone's settings do not let this key have it from there"
 		return dns.RcodeRefused
 	}
 	if s.q.qtype == dns.TypeIXFR && !s.q.held {
 		return dns.RcodeFormatError // RFC 1995 §3
 	}
-	if whyNot(z) != "" {
+	if z.Expired() {
+		return dns.RcodeServerFailure
+	}
+	if s.refusal = whyNot(z); s.refusal != "" {
 		return dns.RcodeRefused
 	}
 	s.zone = z
@@ -56,12 +60,12 @@ func (s *solver) mayTransfer() (rcode int) {
 	return dns.RcodeSuccess
 }
 
-// whyNot says why a zone cannot be transferred to anybody.
+// whyNot says why a zone cannot be transferred to anybody. Signatures and proofs
+// that something is not there are made here as they are asked for: the zone has
+// none that another server could answer with.
 func whyNot(z *zones.Zone) string {
 	if z.Signer() != nil {
-		// A copy would have neither the signatures nor the proofs of absence, which
-		// are made for each answer, and every validating resolver would take it for forged.
-		return "it is signed as it is asked for, so that a copy would be without signatures"
+		return "the zone is signed as it is asked; a copy would have neither signatures nor proofs of absence. Let the secondary sign it, or have no secondary"
 	}
 	return ""
 }

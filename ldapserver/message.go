@@ -66,8 +66,7 @@ type session struct {
 
 	reader  ber.Reader
 	request request
-	pinned  [maxPins]dit.Entry // scratch of search, empty between requests
-	query   query              // scratch of search and compare, so that they allocate nothing
+	query   query // scratch of search and compare, so that they allocate nothing
 }
 
 // handle serves one message, appends the answers to s.out and says how to go

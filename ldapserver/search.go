@@ -72,22 +72,17 @@ func (s *session) missed(q *request, err error) {
 
 // named offers the entries that the filter pins.
 func (s *session) named(q *request, p *query, base dit.Base, pins [][]byte) error {
-	seen := s.pinned[:len(pins)]
-	defer func() {
-		for i := range seen {
-			seen[i].Reset()
-		}
-	}()
+	var seen [maxPins]*dit.Entry
 	for i, value := range pins {
-		e := &seen[i]
-		if !q.tree.FindMail(e, value) || !base.Contains(e, p.scope) {
-			e.Reset() // the same as no other
+		e := q.tree.ByMail(value)
+		if e == nil || !base.Contains(e, p.scope) {
 			continue
 		}
 		repeated := false
-		for k := range i {
-			repeated = repeated || seen[k].Same(e)
+		for _, before := range seen[:i] {
+			repeated = repeated || before == e
 		}
+		seen[i] = e
 		if repeated {
 			continue
 		}

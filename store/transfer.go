@@ -51,6 +51,9 @@ func (t Transfer) IsZero() bool {
 	return len(t.Allow)+len(t.Notify)+len(t.Primaries) == 0 && t.Taken == nil
 }
 
+// Uses tells whether a key is used.
+func (t Transfer) Uses(key string) bool { return slices.Contains(t.keys(), key) }
+
 // keys lists the names of all keys that are used.
 func (t Transfer) keys() []string {
 	var names []string

@@ -54,6 +54,9 @@ func (v *View) TSIGSecret(s *Sealer, k TSIGKey) ([]byte, error) {
 	return secret, nil
 }
 
+// TSIGSecret opens a key under the store's own master key.
+func (s *Store) TSIGSecret(k TSIGKey) ([]byte, error) { return s.View().TSIGSecret(s.seal, k) }
+
 // AddTSIGKey keeps a secret. ErrExists if there is a key of that name: other
 // servers know it, so that its secret is not replaced in passing.
 func (tx *Tx) AddTSIGKey(name, algorithm string, secret []byte) error {
@@ -91,7 +94,7 @@ func (tx *Tx) RemoveTSIGKey(name string) error {
 		return refuse(fmt.Sprintf("TSIG key %.100q", name), ErrNotFound, "")
 	}
 	for d, t := range p.transfers {
-		if slices.Contains(t.keys(), name) {
+		if t.Uses(name) {
 			return refuse(k.object(), ErrInUse, "%s is transferred with it", d)
 		}
 	}

@@ -2,6 +2,7 @@ package zones
 
 import (
 	"bytes"
+	"maps"
 
 	"github.com/miekg/dns"
 
@@ -21,6 +22,7 @@ type Zone struct {
 	certTTL    uint32
 	bare       int            // names without a node: they own certificates and nothing else
 	unnamed    []direct.Owner // whose certificates have no domain name to stand at
+	expired    bool           // see Set.Expire
 	history    []*Diff        // the steps that led to this version, the oldest first; those that are kept
 
 	from inputs
@@ -56,6 +58,10 @@ func (z *Zone) Len() int { return z.nodes.count + z.bare }
 // domain name can be formed from the address (AS 5.1) or because it would be a
 // wildcard.
 func (z *Zone) Unnamed() []direct.Owner { return z.unnamed }
+
+// Expired tells that the zone must not be answered from: its primary has not
+// been heard of for too long (RFC 1035 §4.3.5).
+func (z *Zone) Expired() bool { return z.expired }
 
 // Set is one generation of all our zones. It is immutable.
 type Set struct {
@@ -104,6 +110,26 @@ func (s *Set) Find(qname []byte) *Zone {
 		labels--
 	}
 	return nil
+}
+
+// Expire is the set in which exactly these zones have expired. It is to be called
+// again on what Update makes.
+func (s *Set) Expire(expired map[direct.Domain]bool) *Set {
+	next := s
+	for apex, z := range s.zones {
+		if z.expired == expired[z.domain] {
+			continue
+		}
+		if next == s {
+			copied := *s
+			copied.zones = maps.Clone(s.zones)
+			next = &copied
+		}
+		changed := *z
+		changed.expired = expired[z.domain]
+		next.zones[apex] = &changed
+	}
+	return next
 }
 
 // FindParentSide is the zone that holds the upper side of a cut at the name,

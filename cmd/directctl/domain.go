@@ -47,7 +47,7 @@ func (t *tool) domain() *cobra.Command {
 			return err
 		},
 	}
-	return group("domain", "the domains that the node is authoritative for", add, list, show, remove)
+	return group("domain", "the domains that the node is authoritative for", add, list, show, remove, t.transfer(), t.primary())
 }
 
 func showDomain(w io.Writer, d admin.Domain) {
@@ -60,7 +60,7 @@ func showDomain(w io.Writer, d admin.Domain) {
 	for _, r := range d.Delegation {
 		fmt.Fprintln(w, "  "+r)
 	}
-	for _, step := range d.DNSSEC {
-		fmt.Fprintf(w, "\nDNSSEC: %s\n", step)
+	if d.Transfer != nil {
+		showTransfer(w, d.Transfer)
 	}
 }

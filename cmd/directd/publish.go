@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"directnode/dnsserver"
 	"directnode/internal/cms"
 	"directnode/internal/direct"
 	"directnode/ldapserver/dit"
@@ -25,11 +26,13 @@ type generation struct {
 	zones *zones.Set
 	tree  *dit.Tree
 	keys  *keyring
+	links *links
 }
 
 // publisher turns a change of the store into the next generation (flow 5).
 type publisher struct {
-	current atomic.Pointer[generation] // replaced whole by the store's writer
+	current atomic.Pointer[generation] // replaced whole, while mu is held
+	changed chan struct{}              // holds a token when current is new; nil = nobody looks
 	sealer  *store.Sealer
 	zones   zones.Options
 	dit     dit.Options
@@ -37,6 +40,9 @@ type publisher struct {
 
 	published atomic.Uint64 // generations since the start
 	spent     atomic.Int64  // nanoseconds that building them took
+
+	mu      sync.Mutex             // owns what follows, and the right to replace current
+	expired map[direct.Domain]bool // not answered from: see follower.expireBy
 }
 
 // prepare builds the generation of a view that is not committed yet; an error
@@ -49,7 +55,7 @@ func (p *publisher) prepare(next *store.View) (func(), error) {
 		return nil, err
 	}
 	return func() {
-		p.current.Store(g)
+		p.replace(func() *generation { return g })
 		p.published.Add(1)
 		p.spent.Add(int64(time.Since(start)))
 		p.log.Info("published", "generation", g.rev, "domains", len(next.Domains()), "ms", time.Since(start).Milliseconds())
@@ -76,11 +82,47 @@ func (p *publisher) build(next *store.View) (*generation, error) {
 			return nil, err
 		}
 	}
+	if g.links, err = buildLinks(next, p.sealer, old.links); err != nil {
+		return nil, err
+	}
 	g.keys, err = buildKeyring(next, p.sealer, old.keys)
 	return g, err
 }
 
-func (p *publisher) zoneSet() *zones.Set { return p.current.Load().zones }
+// replace makes another generation the current one.
+func (p *publisher) replace(next func() *generation) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := *next()
+	g.zones = g.zones.Expire(p.expired)
+	p.current.Store(&g)
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// expire ends the answers from a domain's zone, or lets them go on.
+func (p *publisher) expire(d direct.Domain, expired bool) {
+	p.mu.Lock()
+	same := p.expired[d] == expired
+	if expired {
+		if p.expired == nil {
+			p.expired = make(map[direct.Domain]bool)
+		}
+		p.expired[d] = true
+	} else {
+		delete(p.expired, d)
+	}
+	p.mu.Unlock()
+	if !same {
+		p.replace(p.current.Load)
+	}
+}
+
+func (p *publisher) zoneSet() *zones.Set        { return p.current.Load().zones }
+func (p *publisher) dnsPeers() *dnsserver.Peers { return p.current.Load().links.peers }
+
 func (p *publisher) ldapTree() *dit.Tree { return p.current.Load().tree }
 func (p *publisher) agentKeys() sta.Keys { return p.current.Load().keys }
 

@@ -70,6 +70,7 @@ type node struct {
 	mail      mailCounts
 	tls       *certificates
 	publisher *publisher
+	peering   *peering
 	store     *store.Store
 	queue     *queue.Queue
 	track     *track.Track
@@ -120,10 +121,11 @@ func (n *node) openStore(ctx context.Context) error {
 	n.onClose(db.Close)
 	sealer := store.NewSealer(key)
 	n.publisher = &publisher{
-		sealer: sealer,
-		zones:  zones.Options{Seal: sealer, Form: zones.Form(n.cfg.DNS.CertForm), URL: n.cfg.HTTP.BaseURL()},
-		dit:    dit.Options{Anonymous: n.cfg.LDAP.Anonymous, StartTLS: n.tls.config() != nil, Version: version()},
-		log:    n.log,
+		changed: make(chan struct{}, 1),
+		sealer:  sealer,
+		zones:   zones.Options{Seal: sealer, Form: zones.Form(n.cfg.DNS.CertForm), URL: n.cfg.HTTP.BaseURL()},
+		dit:     dit.Options{Anonymous: n.cfg.LDAP.Anonymous, StartTLS: n.tls.config() != nil, Version: version()},
+		log:     n.log,
 	}
 	n.store, err = store.Open(ctx, db, store.Options{Seal: sealer, Prepare: n.publisher.prepare, Log: n.log})
 	if err != nil {
@@ -243,9 +245,10 @@ func (n *node) wire(context.Context) error {
 	n.agent = sta.New(sta.Options{Hostname: n.cfg.Node.Hostname, Policy: policy, Transport: transport(n.cfg.Policy.KeyTransport), Log: n.log},
 		n.publisher.agentKeys, finder{n.resolver}, n.queue, n.box, story{n.track})
 	n.client = smtpclient.New(smtpclient.Options{Hostname: n.cfg.Node.Hostname, Port: uint16(n.cfg.Delivery.Port), Lookup: n.resolver, Self: []string{n.cfg.Node.Hostname}, Log: n.log})
+	n.peering = newPeering(n)
 	n.admin = admin.New(n.store, mailOrders{n.track, n.queue}, admin.Options{
 		Hostname: n.cfg.Node.Hostname, Listen: n.publicAddresses(), LDAPPort: n.ldapPort(), Version: version(), Started: n.started.UTC(),
-		Discover: discover(n.resolver, n.publisher.agentKeys, policy), Log: n.log,
+		Discover: discover(n.resolver, n.publisher.agentKeys, policy), Secondary: n.peering.secondary, Log: n.log,
 		MaxImport: n.cfg.Admin.MaxImport, TempDir: n.cfg.DataDir,
 	})
 	return nil
@@ -308,10 +311,12 @@ func (n *node) run(ctx context.Context) error {
 	draining := context.AfterFunc(ctx, func() { n.monitor.notReady("the node is stopping") })
 	defer draining()
 	g, ctx := errgroup.WithContext(ctx)
-	dns := dnsserver.New(n.publisher.zoneSet, dnsserver.Options{UDPCert: n.cfg.DNS.UDPCert, UDPSize: n.cfg.DNS.UDPSize, Limits: dnsserver.Limits{Exempt: exempt}, Log: n.log})
+	dns := dnsserver.New(n.publisher.zoneSet, dnsserver.Options{UDPCert: n.cfg.DNS.UDPCert, UDPSize: n.cfg.DNS.UDPSize, Limits: dnsserver.Limits{Exempt: exempt},
+		Peers: n.publisher.dnsPeers, Notified: n.peering.notified, Log: n.log})
 	for _, l := range n.listeners.dns {
 		g.Go(func() error { return dns.Serve(ctx, l.udp, l.tcp) })
 	}
+	g.Go(func() error { return n.peering.run(ctx) })
 	ldap := ldapserver.New(n.publisher.ldapTree, ldapserver.Options{TLS: n.tls.config(), Exempt: exempt, Log: n.log})
 	for _, l := range n.listeners.ldap {
 		g.Go(func() error { return ldap.Serve(ctx, l) })
@@ -335,7 +340,6 @@ func (n *node) run(ctx context.Context) error {
 	})
 	n.monitor.registry.MustRegister(&nodeMetrics{dns: dns, ldap: ldap, web: web, view: n.store.View, queue: n.queue.List, publisher: n.publisher, mail: &n.mail, now: time.Now})
 	g.Go(func() error { return n.serveAdmin(ctx) })
-	g.Go(func() error { return n.keepKeys(ctx) })
 	g.Go(func() error { return n.reload(ctx) })
 	n.log.Info("serving", "host", n.cfg.Node.Hostname, "version", version(), "generation", n.store.View().Rev)
 	n.monitor.ready()

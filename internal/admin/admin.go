@@ -42,6 +42,9 @@ type Options struct {
 	Started  time.Time    // for status
 	Discover DiscoverFunc // nil: no resolver
 
+	// Secondary tells how a domain follows its primaries; nil: nobody knows.
+	Secondary func(direct.Domain) Secondary
+
 	MaxImport int64  // octets of one order that streams files; 0: 2 GiB
 	TempDir   string // where such files wait; empty: that of the system
 

@@ -45,6 +45,9 @@ func (s *Service) ImportZoneText(ctx context.Context, req ImportRequest, src Sou
 	if err != nil {
 		return ImportResult{}, err
 	}
+	if err := follows(s.store.View().Transfer(d)); err != nil {
+		return ImportResult{}, err
+	}
 	im := &zoneImport{
 		service: s, domain: d, req: req, src: src, report: report,
 		res: ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}, plan: newPlanner(d), at: time.Now(),

@@ -35,26 +35,6 @@ type process struct {
 	done chan struct{} // closed when the first process has ended
 }
 
-// pin binds this whole process to a core. Threads that come later inherit that.
-func pin(core int) error {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return err
-	}
-	var one unix.CPUSet
-	one.Set(core)
-	for _, t := range threads {
-		tid, err := strconv.Atoi(t.Name())
-		if err != nil {
-			return err
-		}
-		if err := unix.SchedSetaffinity(tid, &one); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("core %d: %w; choose others with -server-core and -client-core", core, err)
-		}
-	}
-	return nil
-}
-
 // anyCore is for programs that are not bound.
 const anyCore = -1
 
