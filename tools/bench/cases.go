@@ -51,3 +51,30 @@ func measurements(certOctets int) []measurement {
 		{"connect", "TCP CERT, a connection for each query", byConnector, askCert, 0, 1.05, knotAlone},
 	}
 }
+
+// Cases beside those of a query.
+const (
+	caseStart  = "start"  // from exec to the first right answer, and memory
+	caseImport = "import" // of many certificates
+	caseChange = "change" // of one certificate, under load
+	caseSigned = "signed" // answers with signatures beside answers without
+)
+
+func allCases() []string {
+	keys := []string{caseStart, caseImport, caseChange, caseSigned}
+	for _, m := range measurements(0) {
+		keys = append(keys, m.key)
+	}
+	return keys
+}
+
+// manyNames is where a zone is large.
+const manyNames = 500_000
+
+// autoCases are those that the claims for a size are about.
+func autoCases(names int) []string {
+	if names >= manyNames {
+		return []string{caseStart, caseImport, "cert", caseChange}
+	}
+	return []string{"cert", "tc", "nx", "mx", "tcp8", "tcp1", "connect", caseSigned}
+}

@@ -64,7 +64,7 @@ func makeData(cache string, names, size int, at time.Time) (*dataSet, error) {
 	if text, err := os.Stat(d.zoneText); err == nil && text.ModTime().After(made.ModTime()) && text.Size() == d.offset(names) {
 		return d, nil
 	}
-	return d, whole(d.zoneText, d.writeZone)
+	return d, whole(d.zoneText, func(w io.Writer) error { return d.writeZone(w, 0, names) })
 }
 
 // whole writes a file under another name first: what was cut short is not
@@ -85,11 +85,12 @@ func whole(path string, write func(io.Writer) error) error {
 	return os.Rename(path+".part", path)
 }
 
-func (d *dataSet) writeZone(w io.Writer) error {
+// writeZone writes the zone with the certificates from..to.
+func (d *dataSet) writeZone(w io.Writer, from, to int) error {
 	if _, err := io.WriteString(w, head); err != nil {
 		return err
 	}
-	for i := range d.names {
+	for i := from; i < to; i++ {
 		if _, err := w.Write(d.line(i, 0)); err != nil {
 			return err
 		}

@@ -39,6 +39,8 @@ type load struct {
 	window int // queries outstanding: in all by UDP, on a connection by TCP
 	rate   int // queries a second at most; 0: as fast as answers come
 
+	patience time.Duration // until what is outstanding is lost; 0: the constant
+
 	// each is how often the latencies so far go to slices and begin anew; 0:
 	// never.
 	each time.Duration
@@ -102,6 +104,9 @@ func (g generator) run(ctx context.Context, l load, to netip.AddrPort, q *querie
 	one.Set(g.core)
 	if err := unix.SchedSetaffinity(0, &one); err != nil {
 		return outcome{}, err
+	}
+	if l.patience == 0 {
+		l.patience = patience
 	}
 	if l.rate > 0 {
 		// A paced load measures latencies while the administrator's programs

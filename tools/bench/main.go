@@ -21,6 +21,9 @@ type options struct {
 	cases      []string
 	peers      []string
 	rounds     int
+	starts     int
+	changes    int
+	rate       int
 	seconds    time.Duration
 	certOctets int
 	bin        string
@@ -32,7 +35,7 @@ type options struct {
 
 // wants says whether a case was asked for.
 func (o *options) wants(key string) bool {
-	return slices.Contains(o.cases, "all") || slices.Contains(o.cases, key)
+	return slices.Contains(o.cases, key)
 }
 
 func main() {
@@ -66,9 +69,12 @@ func parseOptions(args []string) (options, error) {
 	var seconds float64
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.IntVar(&o.names, "names", 100_000, "how many names with a certificate the zone has")
-	f.StringVar(&cases, "cases", "all", "comma-separated: cert,tc,nx,mx,tcp8,tcp1,connect, or all")
+	f.StringVar(&cases, "cases", "auto", "comma-separated: cert,tc,nx,mx,tcp8,tcp1,connect for the figures of a query; signed,start,import,change; auto chooses by the number of names")
 	f.StringVar(&peers, "peers", "knot,nsd,bind", "comma-separated: whom to compare with")
 	f.IntVar(&o.rounds, "rounds", 5, "how often each server is measured in each case")
+	f.IntVar(&o.starts, "starts", 3, "how often each server is started in the case start")
+	f.IntVar(&o.changes, "changes", 100, "how many certificates are replaced at most in the case change")
+	f.IntVar(&o.rate, "rate", 20_000, "queries a second while certificates are replaced")
 	f.Float64Var(&seconds, "seconds", 2, "how long one measurement takes")
 	f.IntVar(&o.certOctets, "cert-octets", 1199, "the size of a certificate")
 	f.StringVar(&o.bin, "bin", "bin", "the folder with directd and directctl")
@@ -81,16 +87,17 @@ func parseOptions(args []string) (options, error) {
 	}
 	o.cases, o.peers, o.seconds = strings.Split(cases, ","), strings.Split(peers, ","), time.Duration(seconds*float64(time.Second))
 	if o.quick {
-		o.names, o.rounds, o.seconds = 1000, 1, 300*time.Millisecond
+		o.names, o.rounds, o.seconds, o.starts, o.changes, o.rate = 1000, 1, 300*time.Millisecond, 1, 3, 2000
+		o.cases = allCases()
+	}
+	if slices.Equal(o.cases, []string{"auto"}) {
+		o.cases = autoCases(o.names)
 	}
 	return o, o.check(f.Args())
 }
 
 func (o *options) check(rest []string) error {
-	known := []string{"all"}
-	for _, m := range measurements(o.certOctets) {
-		known = append(known, m.key)
-	}
+	known := allCases()
 	for _, c := range o.cases {
 		if !slices.Contains(known, c) {
 			return fmt.Errorf("-cases %s: there is %s", c, strings.Join(known, ", "))
@@ -99,8 +106,8 @@ func (o *options) check(rest []string) error {
 	switch {
 	case len(rest) > 0:
 		return fmt.Errorf("%s: no arguments are taken", rest[0])
-	case o.rounds < 1 || o.seconds <= 0:
-		return errors.New("-rounds and -seconds must be more than nothing")
+	case o.rounds < 1 || o.seconds <= 0 || o.starts < 1 || o.changes < 1 || o.rate < 1:
+		return errors.New("-rounds, -seconds, -starts, -changes and -rate must be more than nothing")
 	case o.quick && o.out != "":
 		return errors.New("-quick measures nothing that may be published: leave -o out")
 	case runtime.NumCPU() < 2:
@@ -153,6 +160,7 @@ func run(ctx context.Context, o options) error {
 	if b.data, err = makeData(cache, o.names, o.certOctets, now); err != nil {
 		return err
 	}
+	b.data.edited = o.wants(caseChange)
 	took, err := b.own.prepare(ctx, b.data, filepath.Join(b.scratch, "import"))
 	if err != nil {
 		return err
@@ -164,12 +172,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	b.report = newReport(o, now)
-	columns, err := b.startAll(ctx, kinds)
-	defer func() { stopAll(columns) }()
-	if err != nil {
-		return err
-	}
-	if err := b.measureAll(ctx, columns); err != nil {
+	if err := b.measure(ctx, kinds); err != nil {
 		return err
 	}
 	return b.publish()

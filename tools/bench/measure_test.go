@@ -139,3 +139,34 @@ func TestQueriesAreTheSameForAllServers(t *testing.T) {
 		t.Errorf("only %d of 5000 names are asked for", len(seen))
 	}
 }
+
+func TestAQueryThatWantsSignatures(t *testing.T) {
+	q := buildQueries(askSigned(2), 5000)
+	const want = "\x00\x02\x00\x00\x00\x01\x00\x00\x00\x00\x00\x01" + "\x08u0000002\x05bench\x04test\x00" + "\x00\x25\x00\x01" +
+		"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00" // RFC 6891 §6.1.2: DO is the first bit of the flags
+	if got := string(q.msgs[2]); got != want {
+		t.Errorf("query %q, want %q", got, want)
+	}
+	if !slices.Equal(q.msgs[2][2:], q.msgs[2+signedNames][2:]) {
+		t.Error("the names do not come in turn")
+	}
+}
+
+func TestCasesFitTheSize(t *testing.T) {
+	for names, want := range map[int]string{1000: "cert", 100_000: "signed", 1_000_000: "change"} {
+		cases := autoCases(names)
+		if !slices.Contains(cases, want) {
+			t.Errorf("%d names: %v", names, cases)
+		}
+		for _, c := range cases {
+			if !slices.Contains(allCases(), c) {
+				t.Errorf("%s is no case", c)
+			}
+		}
+	}
+	for _, args := range [][]string{{"-cases", "nothing"}, {"-rounds", "0"}, {"-quick", "-o", "x"}, {"rest"}, {"-seconds", "0"}} {
+		if _, err := parseOptions(args); err == nil {
+			t.Errorf("%v is taken", args)
+		}
+	}
+}

@@ -19,6 +19,9 @@ const (
 	perOrder = 100_000
 
 	orderTimeout = "30m"
+
+	// maxZoneFile is below the 64 MiB that directctl reads of a file.
+	maxZoneFile = 60 << 20
 )
 
 // own is directd, with everything on that a node on the internet has on.
@@ -29,7 +32,7 @@ type own struct {
 
 func (own) name() string { return "directd" }
 func (own) settings() string {
-	return "as shipped (cookies, rate limit, statistics, LDAP; SMTP without listeners); udp_cert = \"always\", for the peers answer so; loopback is exempt from limits but not from their look-ups; data directory"
+	return "as shipped (cookies, rate limit, statistics, LDAP; SMTP without listeners); udp_cert = \"always\" and udp_size = 4096, for the peers answer so; loopback is exempt from limits but not from their look-ups; data directory"
 }
 
 func (o own) version(ctx context.Context) (string, error) {
@@ -43,6 +46,7 @@ hostname = "ns1.%[4]s"
 [dns]
 listen = [%[1]q]
 udp_cert = "always"
+udp_size = 4096
 [ldap]
 listen = [%[2]q]
 [smtp]
@@ -108,7 +112,7 @@ func (o own) prepare(ctx context.Context, d *dataSet, scratch string) (time.Dura
 	if err := o.dropStores(d); err != nil {
 		return 0, err
 	}
-	took, err := o.importAll(ctx, d, scratch)
+	took, err := o.importAll(ctx, d, scratch, o.certOrders, false)
 	if err != nil {
 		return 0, err
 	}
@@ -137,8 +141,12 @@ func (o own) dropStores(d *dataSet) error {
 	return nil
 }
 
-// importAll fills a new data directory below scratch.
-func (o own) importAll(ctx context.Context, d *dataSet, scratch string) (time.Duration, error) {
+// orders fill a node that runs and say how long they took.
+type orders func(ctx context.Context, d *dataSet, scratch, conf string) (time.Duration, error)
+
+// importAll fills a new data directory below scratch. With crash the daemon is
+// killed at once when the last order is done.
+func (o own) importAll(ctx context.Context, d *dataSet, scratch string, give orders, crash bool) (time.Duration, error) {
 	if err := os.MkdirAll(scratch, 0o700); err != nil {
 		return 0, err
 	}
@@ -156,18 +164,22 @@ func (o own) importAll(ctx context.Context, d *dataSet, scratch string) (time.Du
 		return 0, err
 	}
 	defer p.stop()
-	took, err := o.orders(ctx, d, scratch, conf)
+	err = o.awaitSocket(ctx, conf)
+	var took time.Duration
+	if err == nil {
+		took, err = give(ctx, d, scratch, conf)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("%w; directd said: %s", err, p.said())
 	}
-	return took, nil
+	if crash {
+		err = p.cmd.Process.Kill()
+	}
+	return took, err
 }
 
-// orders gives the records as a zone file and the certificates as PEM files.
-func (o own) orders(ctx context.Context, d *dataSet, scratch, conf string) (time.Duration, error) {
-	if err := o.awaitSocket(ctx, conf); err != nil {
-		return 0, err
-	}
+// certOrders give the records as a zone file and the certificates as PEM files.
+func (o own) certOrders(ctx context.Context, d *dataSet, scratch, conf string) (time.Duration, error) {
 	zone := filepath.Join(scratch, "records.zone")
 	if err := os.WriteFile(zone, []byte(head), 0o600); err != nil {
 		return 0, err
@@ -175,24 +187,49 @@ func (o own) orders(ctx context.Context, d *dataSet, scratch, conf string) (time
 	if err := o.ctl(ctx, conf, "zone", "import", zone, "--origin", zoneName); err != nil {
 		return 0, err
 	}
-	var took time.Duration
+	var sum time.Duration
 	for from := 0; from < d.names; from += perOrder {
 		paths, err := d.writeBundles(scratch, from, min(from+perOrder, d.names))
 		if err != nil {
 			return 0, err
 		}
-		began := time.Now()
-		if err := o.ctl(ctx, conf, append([]string{"cert", "import"}, paths...)...); err != nil {
+		took, err := o.timed(ctx, conf, paths, append([]string{"cert", "import"}, paths...)...)
+		if err != nil {
 			return 0, err
 		}
-		took += time.Since(began)
-		for _, path := range paths {
-			if err := os.Remove(path); err != nil {
-				return 0, err
-			}
-		}
+		sum += took
 	}
-	return took, nil
+	return sum, nil
+}
+
+// zoneOrders give everything as zone files of the size that directctl takes.
+func (o own) zoneOrders(ctx context.Context, d *dataSet, scratch, conf string) (time.Duration, error) {
+	perFile := maxZoneFile / len(d.line(0, 0))
+	var sum time.Duration
+	for from := 0; from < d.names; from += perFile {
+		path := filepath.Join(scratch, "part.zone")
+		err := whole(path, func(w io.Writer) error { return d.writeZone(w, from, min(from+perFile, d.names)) })
+		if err != nil {
+			return 0, err
+		}
+		took, err := o.timed(ctx, conf, []string{path}, "zone", "import", path, "--origin", zoneName)
+		if err != nil {
+			return 0, err
+		}
+		sum += took
+	}
+	return sum, nil
+}
+
+// timed gives an order about files and removes them.
+func (o own) timed(ctx context.Context, conf string, paths []string, args ...string) (time.Duration, error) {
+	began := time.Now()
+	err := o.ctl(ctx, conf, args...)
+	took := time.Since(began)
+	for _, path := range paths {
+		err = errOr(err, os.Remove(path))
+	}
+	return took, err
 }
 
 // awaitSocket waits until the daemon takes orders.
@@ -217,4 +254,12 @@ func (o own) ctl(ctx context.Context, conf string, args ...string) error {
 	args = append([]string{"--config", conf, "--timeout", orderTimeout}, args...)
 	_, err := output(ctx, anyCore, filepath.Join(o.bin, "directctl"), args...)
 	return err
+}
+
+// again is a node on a data directory that is there already.
+type again struct{ own }
+
+func (a again) command(dir string, addr netip.AddrPort, _ *dataSet) (*exec.Cmd, error) {
+	conf, err := a.configuration(dir, addr)
+	return exec.Command(filepath.Join(a.bin, "directd"), "--config", conf), err
 }

@@ -126,9 +126,14 @@ control:
 log:
   - target: stderr
     any: warning
+acl:
+  - id: loopback
+    address: 127.0.0.1
+    action: update
 zone:
   - domain: %[4]s
     file: %[5]s
+    acl: loopback
     zonefile-sync: -1
     zonefile-load: whole
     journal-content: changes
@@ -150,6 +155,10 @@ func (bind) command(dir string, addr netip.AddrPort, d *dataSet) (*exec.Cmd, err
 	if err != nil {
 		return nil, err
 	}
+	zone, err := d.ownText(dir) // the journal of updates stands beside it
+	if err != nil {
+		return nil, err
+	}
 	conf, err := write(dir, "named.conf", `options {
   directory "%[3]s";
   pid-file "%[3]s/named.pid";
@@ -167,7 +176,7 @@ func (bind) command(dir string, addr netip.AddrPort, d *dataSet) (*exec.Cmd, err
   querylog no;
 };
 controls { };
-zone "%[4]s" { type primary; file "%[5]s"; };
-`, addr.Addr(), addr.Port(), dir, zoneName, d.zoneText)
+zone "%[4]s" { type primary; file "%[5]s"; allow-update { 127.0.0.1; }; };
+`, addr.Addr(), addr.Port(), dir, zoneName, zone)
 	return exec.Command(path, "-g", "-n", "1", "-U", "1", "-c", conf), err
 }

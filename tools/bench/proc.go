@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -33,6 +32,26 @@ type process struct {
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{} // closed when the first process has ended
+}
+
+// pin binds this whole process to a core. Threads that come later inherit that.
+func pin(core int) error {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	var one unix.CPUSet
+	one.Set(core)
+	for _, t := range threads {
+		tid, err := strconv.Atoi(t.Name())
+		if err != nil {
+			return err
+		}
+		if err := unix.SchedSetaffinity(tid, &one); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("core %d: %w; choose others with -server-core and -client-core", core, err)
+		}
+	}
+	return nil
 }
 
 // anyCore is for programs that are not bound.
@@ -226,32 +245,51 @@ func (c cpuClock) since(before cpuClock) time.Duration {
 	return sum
 }
 
-// memory is the proportional set size of processes: pages that they share
-// count once.
-func memory(pids []int) (octets int64, err error) {
+// usage is the proportional set size of processes, in octets: pages that
+// several share count once.
+type usage struct{ all, files int64 }
+
+// memory adds up what processes have in memory, and how much of that is mapped
+// files, which the kernel can drop.
+func memory(pids []int) (usage, error) {
+	var sum usage
 	for _, pid := range pids {
-		n, err := rollup(pid)
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		if err != nil {
-			return 0, err
+			return usage{}, err
 		}
-		octets += n
+		u, err := parseRollup(b)
+		if err != nil {
+			return usage{}, fmt.Errorf("process %d: %w", pid, err)
+		}
+		sum.all, sum.files = sum.all+u.all, sum.files+u.files
 	}
-	return octets, nil
+	return sum, nil
 }
 
-func rollup(pid int) (int64, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), "Pss:"); ok {
-			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, "kB")), 10, 64)
-			return kb << 10, err
+// parseRollup reads /proc/PID/smaps_rollup (proc_pid_smaps(5)).
+func parseRollup(b []byte) (usage, error) {
+	var u usage
+	found := false
+	for line := range strings.Lines(string(b)) {
+		name, rest, _ := strings.Cut(line, ":")
+		if name != "Pss" && name != "Pss_File" {
+			continue
+		}
+		kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+		if err != nil {
+			return u, err
+		}
+		if name == "Pss" {
+			u.all, found = kb<<10, true
+		} else {
+			u.files = kb << 10
 		}
 	}
-	return 0, fmt.Errorf("%s has no Pss", f.Name())
+	if !found {
+		return u, errors.New("no Pss in its smaps_rollup")
+	}
+	return u, nil
 }
 
 // output runs a program of the administrator's on a core and gives what it

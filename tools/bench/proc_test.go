@@ -104,8 +104,8 @@ func TestTheClockCountsTheWholeTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := memory(pids); err != nil || m < 1<<20 {
-		t.Errorf("memory = %d, %v", m, err)
+	if m, err := memory(pids); err != nil || m.all < 1<<20 || m.files > m.all {
+		t.Errorf("memory = %+v, %v", m, err)
 	}
 	in.Close()
 	if err := c.Wait(); err != nil {
@@ -195,6 +195,18 @@ func TestStopEndsTheTree(t *testing.T) {
 	for _, pid := range pids {
 		if alive(pid) {
 			t.Errorf("process %d of %v lives", pid, pids)
+		}
+	}
+}
+
+func TestParseRollup(t *testing.T) {
+	const text = "55d0-7ffe ---p 00000000 00:00 0   [rollup]\nRss:   9 kB\nPss:                1500 kB\nPss_Dirty:   3 kB\nPss_Anon: 1000 kB\nPss_File:            500 kB\nPss_Shmem: 0 kB\n"
+	if u, err := parseRollup([]byte(text)); err != nil || u != (usage{1500 << 10, 500 << 10}) {
+		t.Errorf("parseRollup = %+v, %v", u, err)
+	}
+	for _, bad := range []string{"", "Rss: 9 kB\n", "Pss: x kB\n", "Pss:\n"} {
+		if u, err := parseRollup([]byte(bad)); err == nil {
+			t.Errorf("%q: %+v", bad, u)
 		}
 	}
 }

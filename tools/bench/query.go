@@ -35,6 +35,8 @@ type question struct {
 	qtype uint16
 	edns  uint16 // the size that the client offers; 0 for none
 	label string // "" for the apex, else a format with the owner's number
+	do    bool   // signatures are wanted too (RFC 4035 §3.2.1)
+	few   int    // ask for the first few names in turn, instead of all at random
 	want  want
 }
 
@@ -58,11 +60,17 @@ func buildQueries(q question, names int) *queries {
 	arena := make([]byte, 0, poolOfQueries*64)
 	for i := range out.msgs {
 		name := zoneName
-		if q.label != "" {
+		switch {
+		case q.few > 0:
+			name = fmt.Sprintf(q.label, i%min(q.few, names)) + "." + zoneName
+		case q.label != "":
 			name = fmt.Sprintf(q.label, r.IntN(names)) + "." + zoneName
 		}
 		from := len(arena)
 		arena = appendQuery(arena, uint16(i), name, q.qtype, q.edns)
+		if q.do {
+			arena[len(arena)-4] |= bitDO
+		}
 		out.msgs[i] = arena[from:len(arena):len(arena)]
 	}
 	return out
@@ -89,6 +97,9 @@ func appendQuery(b []byte, id uint16, name string, qtype, edns uint16) []byte {
 	}
 	return b
 }
+
+// bitDO stands in the third octet of the OPT record's TTL (RFC 6891 §6.1.4).
+const bitDO = 0x80
 
 // Bits of the second pair of octets of a message.
 const (

@@ -20,6 +20,10 @@ type report struct {
 	command string
 	servers []serverLine
 	rows    []*row
+	starts  []startResult
+	imports []importResult
+	changes []changeResult
+	signed  []signedResult
 }
 
 // serverLine describes a column.
@@ -47,8 +51,8 @@ func newReport(o options, at time.Time) *report {
 
 // command is what repeats the run.
 func (o *options) command() string {
-	return fmt.Sprintf("make bench BENCH_NAMES=%d BENCH_FLAGS='-rounds %d -seconds %g -cases %s -peers %s -cert-octets %d'",
-		o.names, o.rounds, o.seconds.Seconds(), strings.Join(o.cases, ","), strings.Join(o.peers, ","), o.certOctets)
+	return fmt.Sprintf("make bench BENCH_NAMES=%d BENCH_FLAGS='-cases %s -peers %s -rounds %d -seconds %g -starts %d -changes %d -rate %d -cert-octets %d'",
+		o.names, strings.Join(o.cases, ","), strings.Join(o.peers, ","), o.rounds, o.seconds.Seconds(), o.starts, o.changes, o.rate, o.certOctets)
 }
 
 func (r *report) server(k kind, c column, err error) {
@@ -140,8 +144,12 @@ func (r *report) markdown() string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", s.name, version, s.settings)
 	}
+	r.startTable(&b)
+	r.importTable(&b)
+	r.changeTable(&b)
 	r.cpuTable(&b)
 	r.latencyTable(&b)
+	r.signedTable(&b)
 	r.voids(&b)
 	return b.String()
 }

@@ -99,3 +99,22 @@ func TestASectionIsReplacedAndTheRestStays(t *testing.T) {
 		t.Error("a section without an end was replaced")
 	}
 }
+
+func TestSignedBesideUnsigned(t *testing.T) {
+	r := &report{signed: []signedResult{
+		{title: "good", plain: []float64{4, 4.2, 3.9}, signed: []float64{5, 5.2, 4.9}},
+		{title: "slow", plain: []float64{4}, signed: []float64{6}},
+		{title: "none", err: errors.Join(errors.New("unknown command"), errors.New("dnssec"))},
+	}}
+	var b strings.Builder
+	r.signedTable(&b)
+	for _, want := range []string{
+		"| good | 4.00 [3.90–4.20] | 5.00 [4.90–5.20] | 1.25 | ≤ 1.30 | yes |",
+		"| slow | 4.00 [4.00–4.00] | 6.00 [6.00–6.00] | 1.50 | ≤ 1.30 | **no** |",
+		"| none | – | – | – | ≤ 1.30 | not measured: unknown command; dnssec |",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, b.String())
+		}
+	}
+}

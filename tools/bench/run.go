@@ -31,6 +31,40 @@ func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.log, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 }
 
+// measure does what was asked for: what needs servers of its own first.
+func (b *bench) measure(ctx context.Context, kinds []kind) error {
+	if b.o.wants(caseImport) {
+		if err := b.measureImport(ctx); err != nil {
+			return err
+		}
+	}
+	if err := pin(b.o.clientCore); err != nil {
+		return err
+	}
+	if b.o.wants(caseStart) {
+		if err := b.measureStarts(ctx, kinds); err != nil {
+			return err
+		}
+	}
+	columns, err := b.startAll(ctx, kinds)
+	defer func() { stopAll(columns) }()
+	if err != nil {
+		return err
+	}
+	if err := b.measureAll(ctx, columns); err != nil {
+		return err
+	}
+	if b.o.wants(caseSigned) {
+		if err := b.measureSigned(ctx, columns[0].server); err != nil {
+			return err
+		}
+	}
+	if b.o.wants(caseChange) {
+		return b.measureChanges(ctx, columns)
+	}
+	return nil
+}
+
 // startAll starts ours and each peer that is there. A peer that does not start
 // is absent; ours must.
 func (b *bench) startAll(ctx context.Context, kinds []kind) ([]column, error) {

@@ -107,7 +107,7 @@ func (r *tcpRun) loop(ctx context.Context, end int64) error {
 		}
 		if n > 0 {
 			progress = r.now()
-		} else if r.now()-progress > int64(patience) {
+		} else if r.now()-progress > int64(r.load.patience) {
 			r.out.lost += uint64(r.busy)
 			return nil
 		}

@@ -252,7 +252,7 @@ func (r *udpRun) expire() {
 		r.progress = now
 		return
 	}
-	if now-r.progress < int64(patience) {
+	if now-r.progress < int64(r.load.patience) {
 		return
 	}
 	r.out.lost += uint64(r.outstanding)
