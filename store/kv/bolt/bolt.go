@@ -10,8 +10,8 @@
 //	log    revision (8) number in it (4) → kind (1), CRC-32C (4), key, value
 //
 // The check sums exist because bbolt has none for its pages: a flipped bit in
-// a record must be found, not served. Open reads everything once and refuses
-// what is damaged, with ErrDamaged.
+// a record must be found, not served. Open goes through all pages and refuses
+// what is damaged, with ErrDamaged; values are compared whenever they are read.
 //
 // The file is made under a temporary name, synced and renamed, because bbolt
 // files can be damaged by a power cut during their very first write.
@@ -101,14 +101,14 @@ func (db *DB) open() error {
 	return openError(db.path, err)
 }
 
-// options: NoFreelistSync spares each commit the writing of the free list
-// (the list is rebuilt by Open); the map form keeps finding a free page cheap
-// in a large file.
+// options: the free list is written with each commit, for finding the free
+// pages of a large file again takes a second at a start; the map form keeps
+// finding one cheap. A page holds a dozen certificates, not two.
 func options() *bbolt.Options {
 	return &bbolt.Options{
 		Timeout:         lockTimeout,
 		FreelistType:    bbolt.FreelistMapType,
-		NoFreelistSync:  true,
+		PageSize:        pageSize,
 		InitialMmapSize: initialMmap,
 		NoStatistics:    true,
 	}

@@ -25,8 +25,9 @@ func guard(fn func() error) (err error) {
 	return fn()
 }
 
-// inspect reads a whole store file before it is opened for writing, so that
-// damage is an error that says what to do (see also pageCheck).
+// inspect goes through a whole store file before it is opened for writing, so
+// that damage is an error that says what to do (see also pageCheck). Values are
+// held against their check sums by whoever reads them, and all by Check.
 func inspect(path string) error {
 	err := guard(func() error {
 		o := options()
@@ -40,10 +41,14 @@ func inspect(path string) error {
 			if err := checkSize(path, tx); err != nil {
 				return err
 			}
-			if err := checkPages(path, tx); err != nil {
+			st, err := loadState(tx)
+			if err != nil {
 				return err
 			}
-			return verify(context.Background(), tx)
+			if err := checkPages(path, tx, st); err != nil {
+				return err
+			}
+			return verifyLog(context.Background(), tx, st)
 		})
 	})
 	if errors.Is(err, ErrDamaged) {

@@ -88,7 +88,7 @@ func filled(t testing.TB, path string) []byte {
 		t.Fatal(err)
 	}
 	// The file grows ahead of its use; the rest is zeros.
-	const page = 4096
+	const page = 16 << 10
 	used := (len(bytes.TrimRight(octets, "\x00")) + page - 1) / page * page
 	return octets[:used]
 }

@@ -10,6 +10,13 @@ const (
 	lockPoll = 50 * time.Millisecond
 	// fileMode: nobody but the service's own user reads what it stores.
 	fileMode = 0o600
+	// pageSize of new files. A certificate with its key takes about 1.4 KB: of
+	// these, two fit into a page of 4 KiB and eleven into one of this size.
+	pageSize = 16 << 10
+	// bulkOps is how many operations make a transaction one that fills a file:
+	// its pages are filled to bulkFill, for what is next goes behind them.
+	bulkOps  = 1000
+	bulkFill = 0.95
 	// maxBatchTxns and maxBatchBytes bound how many waiting transactions one
 	// commit takes along: enough for every concurrent session to share the
 	// two fdatasyncs, small enough to keep the first of them waiting briefly.

@@ -196,6 +196,9 @@ func (db *DB) perform(tx *bbolt.Tx, st *state, r *request) error {
 			return nil
 		}
 	}
+	if len(r.ops) >= bulkOps {
+		data.FillPercent = bulkFill
+	}
 	events, err := apply(data, st, r.ops)
 	if err != nil {
 		return err
