@@ -28,9 +28,16 @@ func newConns(l Limits) *conns {
 	return &conns{limits: l, counts: make(map[holder]int)}
 }
 
-// conn is one TCP connection.
+// link is how a connection is told from outside that its time is over. Neither
+// call waits for anybody.
+type link interface {
+	cut()  // close without a word
+	wake() // wait for no further query
+}
+
+// conn is one TCP connection in the books.
 type conn struct {
-	net.Conn
+	link    link // owned by conns.mu
 	of      *listening
 	peer    netip.Addr // not valid for one that has no IP address
 	id      uint64
@@ -46,13 +53,28 @@ type listening struct {
 	net.Listener
 }
 
+// stream is a connection that has a goroutine of its own.
+type stream struct{ net.Conn }
+
+// cut implements link. TLS would write a farewell and wait for a client that does
+// not read, while everybody waits for the books.
+func (s stream) cut() {
+	nc := s.Conn
+	if under, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = under.NetConn()
+	}
+	nc.Close()
+}
+
+// wake implements link.
+func (s stream) wake() { _ = s.SetReadDeadline(time.Now()) } // an error means that it is closed
+
 // admit counts a connection in. Over the count of its address or network it is
 // refused: others must not suffer for it. Over the total, the connection that
 // has gone longest without a query makes room (RFC 7766 §6.1 lets a server
 // close idle connections under load). The returned reason is empty if it may
 // stay.
-func (c *conns) admit(nc net.Conn, of *listening, id uint64, at time.Time) (cn *conn, refused string) {
-	cn = &conn{Conn: nc, of: of, id: id, peer: addrOf(nc.RemoteAddr())}
+func (c *conns) admit(cn *conn, at time.Time) (refused string) {
 	cn.since.Store(at.UnixNano())
 	cn.classify(&c.limits)
 
@@ -61,18 +83,18 @@ func (c *conns) admit(nc net.Conn, of *listening, id uint64, at time.Time) (cn *
 	if !cn.exempt {
 		switch {
 		case c.counts[cn.address] >= c.limits.TCPPerAddress:
-			return nil, "too many connections of this address"
+			return "too many connections of this address"
 		case c.counts[cn.network] >= c.limits.TCPPerNetwork:
-			return nil, "too many connections of this network"
+			return "too many connections of this network"
 		case len(c.open) >= c.limits.TCPTotal && !c.evict():
-			return nil, "too many connections"
+			return "too many connections"
 		}
 	}
 	cn.place = len(c.open)
 	c.open = append(c.open, cn)
 	c.counts[cn.address]++
 	c.counts[cn.network]++
-	return cn, ""
+	return ""
 }
 
 // evict closes the connection that has been idle longest and takes it out at
@@ -88,20 +110,20 @@ func (c *conns) evict() bool {
 		return false
 	}
 	c.drop(oldest)
-	cut(oldest.Conn)
+	oldest.link.cut()
 	return true
 }
 
-// cut closes a connection without a word. TLS would write a farewell and wait
-// for a client that does not read, while everybody waits for mu.
-func cut(nc net.Conn) {
-	if under, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = under.NetConn()
-	}
-	nc.Close()
+// relink gives a connection another link; false if it was evicted meanwhile.
+func (c *conns) relink(cn *conn, l link) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cn.link = l
+	return cn.place >= 0
 }
 
-// leave counts a connection out; it does nothing for one that was evicted.
+// leave counts a connection out; it does nothing for one that was evicted. A
+// connection is closed after it: what is in the books can be told.
 func (c *conns) leave(cn *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,7 +154,7 @@ func (c *conns) wake(of *listening) {
 	defer c.mu.Unlock()
 	for _, cn := range c.open {
 		if cn.of == of {
-			_ = cn.SetReadDeadline(time.Now()) // an error means that it is closed
+			cn.link.wake()
 		}
 	}
 }

@@ -66,6 +66,18 @@ const (
 	// them then hold 16 MiB.
 	tcpKeep = 16 << 10
 
+	// loopTick is how often an event loop looks for connections whose time is
+	// over, and so by how much they may outstay it.
+	loopTick = 250 * time.Millisecond
+
+	// loopEvents is how many connections an event loop deals with before it lets
+	// others have the processor.
+	loopEvents = 64
+
+	// loopAccept is how many connections it accepts at a time: those that are open
+	// must not wait for a crowd at the door.
+	loopAccept = 16
+
 	// acceptPause is how long accepting rests when the system has no more file
 	// descriptors; meanwhile connections end.
 	acceptPause = 50 * time.Millisecond

@@ -24,13 +24,16 @@ func ListenTCP(ctx context.Context, addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// serveTCP accepts connections until ctx ends, then drains them.
+// serveTCP serves the connections of a listener until ctx ends, then drains them.
 func (s *Server) serveTCP(ctx context.Context, l net.Listener) error {
 	of := &listening{l}
 	stop := context.AfterFunc(ctx, func() { s.conns.wake(of) })
 	defer stop()
 	var open sync.WaitGroup
 	defer open.Wait()
+	if tl, ok := l.(*net.TCPListener); ok && loops {
+		return s.serveLoops(ctx, tl, of, &open)
+	}
 	for {
 		nc, err := l.Accept()
 		switch {
@@ -45,32 +48,27 @@ func (s *Server) serveTCP(ctx context.Context, l net.Listener) error {
 			continue
 		}
 		at := time.Now()
-		cn, refused := s.conns.admit(nc, of, s.ids.Add(1), at)
-		if refused != "" {
+		cn := &conn{link: stream{nc}, of: of, id: s.ids.Add(1), peer: addrOf(nc.RemoteAddr())}
+		if refused := s.conns.admit(cn, at); refused != "" {
 			s.log.Debug("dns: tcp refused", "peer", nc.RemoteAddr(), "why", refused)
 			nc.Close()
 			continue
 		}
 		open.Go(func() {
-			defer s.conns.leave(cn)
-			defer cn.Close()
-			if err := s.serveConn(ctx, cn, at); err != nil {
-				s.log.Debug("dns: tcp closed", "conn", cn.id, "peer", cn.RemoteAddr(), "err", err)
+			x := s.exchanges.Get().(*exchange)
+			x.reset(s, cn, nc)
+			err := x.greet(at)
+			if err == nil {
+				err = x.serve(ctx)
 			}
+			x.end(err)
 		})
 	}
 }
 
-// serveConn answers the queries of one connection until it is idle, broken or
-// no longer wanted. It returns nil when the client has hung up between queries.
-func (s *Server) serveConn(ctx context.Context, cn *conn, at time.Time) error {
-	x := s.exchanges.Get().(*exchange)
-	defer s.exchanges.Put(x)
-	x.reset(s, cn)
-	defer func() { x.conn = nil }() // what is pooled holds nothing
-	if err := x.greet(at); err != nil {
-		return err
-	}
+// serve answers the queries of one connection until it is idle, broken or no
+// longer wanted. It returns nil when the client has hung up between queries.
+func (x *exchange) serve(ctx context.Context) error {
 	// The loop looks at ctx after a deadline was set, for that may have put off
 	// the one by which wake ends the waiting.
 	for ctx.Err() == nil {
@@ -96,14 +94,65 @@ func (s *Server) serveConn(ctx context.Context, cn *conn, at time.Time) error {
 	return nil
 }
 
-// exchange is what a connection needs while it is open.
-type exchange struct {
+// end closes the connection and gives x back.
+func (x *exchange) end(err error) {
+	s := x.server
+	if err != nil {
+		s.log.Debug("dns: tcp closed", "conn", x.conn.id, "peer", x.nc.RemoteAddr(), "err", err)
+	}
+	s.conns.leave(x.conn)
+	x.nc.Close()
+	x.conn, x.nc = nil, nil // what is pooled holds nothing
+	s.exchanges.Put(x)
+}
+
+// desk answers the queries of one connection after the other.
+type desk struct {
 	reader
 	server *Server
-	conn   *conn
-	tls    bool
-	in     []byte // what was read and not yet answered
-	out    []byte
+	out    []byte // answers not yet sent
+}
+
+// frames answers the queries that stand whole in b, each behind its length, until
+// there are none left, enough is in out, or one wants a transfer: then more is
+// true, and there may be others in b behind the used octets.
+func (d *desk) frames(b []byte, t *Transport) (used int, more bool) {
+	for len(d.out) < tcpWrite {
+		packet, ok := frame(b[used:])
+		if !ok {
+			return used, false
+		}
+		used += lengthSize + len(packet)
+		start := len(d.out)
+		d.out = d.server.answer(&d.reader, append(d.out, 0, 0), packet, t)
+		if len(d.out) == start+lengthSize {
+			d.out = d.out[:start] // silence, or a transfer
+			if d.responder.s.transfer != nil {
+				return used, true
+			}
+			continue
+		}
+		binary.BigEndian.PutUint16(d.out[start:], uint16(len(d.out)-start-lengthSize))
+	}
+	return used, true
+}
+
+// emptied forgets what was sent, and the memory if it is more than is worth
+// keeping.
+func (d *desk) emptied() {
+	if d.out = d.out[:0]; cap(d.out) > tcpKeep {
+		d.out = nil
+	}
+}
+
+// exchange is what a connection with a goroutine of its own needs while it is
+// open.
+type exchange struct {
+	desk
+	conn *conn
+	nc   net.Conn
+	tls  bool
+	in   []byte // what was read and not yet answered
 
 	// Setting a deadline costs as much as answering a query. So the deadline of
 	// reads stays where it is while it is no later than until, and is put off when
@@ -115,13 +164,13 @@ type exchange struct {
 }
 
 // reset makes x one for a new connection.
-func (x *exchange) reset(s *Server, cn *conn) {
+func (x *exchange) reset(s *Server, cn *conn, nc net.Conn) {
 	in := x.in[:0]
 	if cap(in) == 0 || cap(in) > tcpRead {
 		in = make([]byte, 0, tcpRead)
 	}
-	*x = exchange{reader: x.reader, server: s, conn: cn, in: in, out: x.out[:0]}
-	_, x.tls = cn.Conn.(*tls.Conn)
+	*x = exchange{desk: desk{reader: x.reader, server: s, out: x.out[:0]}, conn: cn, nc: nc, in: in}
+	_, x.tls = nc.(*tls.Conn)
 }
 
 // greet sets the first deadline. With TLS it is one for writes too, for the
@@ -131,9 +180,9 @@ func (x *exchange) greet(at time.Time) error {
 	x.readBy = x.until
 	if x.tls {
 		x.writeBy = x.until
-		return x.conn.SetDeadline(x.until)
+		return x.nc.SetDeadline(x.until)
 	}
-	return x.conn.SetReadDeadline(x.until)
+	return x.nc.SetReadDeadline(x.until)
 }
 
 // wait puts the deadline of reads off; false if the time is over.
@@ -142,7 +191,7 @@ func (x *exchange) wait(at time.Time) (more bool, err error) {
 		return false, nil
 	}
 	x.readBy = x.until
-	return true, x.conn.SetReadDeadline(x.until)
+	return true, x.nc.SetReadDeadline(x.until)
 }
 
 // read reads what is there. What came before an error is kept for answer; the
@@ -152,7 +201,7 @@ func (x *exchange) read() error {
 		// Memory follows what a client has sent, not what it has announced.
 		x.in = append(make([]byte, 0, min(2*cap(x.in), lengthSize+maxTCP)), x.in...)
 	}
-	n, err := x.conn.Read(x.in[len(x.in):cap(x.in)])
+	n, err := x.nc.Read(x.in[len(x.in):cap(x.in)])
 	x.in = x.in[:len(x.in)+n]
 	if n > 0 {
 		return nil
@@ -161,30 +210,23 @@ func (x *exchange) read() error {
 }
 
 // answer answers every query that is there whole and writes the answers
-// together, each behind its length (RFC 7766 §8: never in a write of its own).
-// What is left then is the beginning of the next query.
+// together (RFC 7766 §8: a length never in a write of its own). What is left then
+// is the beginning of the next query.
 func (x *exchange) answer(ctx context.Context) error {
 	t := x.server.transport(true, time.Now())
 	t.Peer, t.TLS = x.conn.peer, x.tls
 	used := 0
-	for {
-		packet, ok := frame(x.in[used:])
-		if !ok {
-			break
-		}
-		used += lengthSize + len(packet)
-		start := len(x.out)
-		x.out = x.server.answer(&x.reader, append(x.out, 0, 0), packet, &t)
-		if len(x.out) == start+lengthSize {
-			x.out = x.out[:start] // silence, or a transfer
+	for more := true; more; {
+		var n int
+		n, more = x.frames(x.in[used:], &t)
+		used += n
+		if x.responder.s.transfer != nil {
 			if err := x.transfer(ctx); err != nil {
 				return err
 			}
 			t.At = time.Now() // it may have taken long
-			continue
 		}
-		binary.BigEndian.PutUint16(x.out[start:], uint16(len(x.out)-start-lengthSize))
-		if len(x.out) >= tcpWrite {
+		if more {
 			if err := x.flush(time.Now()); err != nil {
 				return err
 			}
@@ -226,9 +268,7 @@ func (x *exchange) flush(at time.Time) error {
 	if err := x.write(x.out, at); err != nil {
 		return err
 	}
-	if x.out = x.out[:0]; cap(x.out) > tcpKeep {
-		x.out = nil
-	}
+	x.emptied()
 	return nil
 }
 
@@ -237,11 +277,11 @@ func (x *exchange) write(b []byte, at time.Time) error {
 	x.conn.since.Store(at.UnixNano())
 	if limit := x.server.limits.Write; x.writeBy.Sub(at) < limit {
 		x.writeBy = at.Add(limit + limit/4) // one deadline does for a while
-		if err := x.conn.SetWriteDeadline(x.writeBy); err != nil {
+		if err := x.nc.SetWriteDeadline(x.writeBy); err != nil {
 			return err
 		}
 	}
-	if _, err := x.conn.Write(b); err != nil {
+	if _, err := x.nc.Write(b); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	return nil

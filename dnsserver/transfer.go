@@ -232,13 +232,13 @@ func (x *exchange) transfer(ctx context.Context) error {
 	case s.transfers <- struct{}{}:
 		defer func() { <-s.transfers }()
 	default:
-		s.log.Warn("dns: transfer put off: too many at a time", "zone", t.zone.Domain(), "peer", x.conn.RemoteAddr(), "key", t.key.name)
+		s.log.Warn("dns: transfer put off: too many at a time", "zone", t.zone.Domain(), "peer", x.nc.RemoteAddr(), "key", t.key.name)
 		return x.putOff(t)
 	}
 	x.tally[countTransfer]++
 	start := time.Now()
 	messages, octets, err := x.send(ctx, t, start.Add(s.limits.Transfer))
-	attrs := []any{"zone", t.zone.Domain(), "serial", t.zone.Serial(), "kind", t.Kind(), "peer", x.conn.RemoteAddr(), "key", t.key.name,
+	attrs := []any{"zone", t.zone.Domain(), "serial", t.zone.Serial(), "kind", t.Kind(), "peer", x.nc.RemoteAddr(), "key", t.key.name,
 		"messages", messages, "octets", octets, "ms", time.Since(start).Milliseconds()}
 	if err != nil {
 		s.log.Warn("dns: transfer broke off", append(attrs, "err", err)...)
