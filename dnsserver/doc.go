@@ -1,7 +1,7 @@
 // Package dnsserver answers DNS questions about our zones, over UDP and TCP.
 //
-// Packets in, packets out: udp.go and tcp.go read them, handle.go turns one
-// query into one answer (or into silence) and cannot panic outward, answer.go
+// Packets in, packets out: udp.go and tcp.go read them, on Linux by batches and
+// event loops of their own (udp_linux.go, tcp_linux.go), handle.go turns one query into one answer (or into silence) and cannot panic outward, answer.go
 // solves it by named states against one generation of zones, edns.go and
 // truncate.go fit it to the client. Everything behind the sockets is the pure
 // function Handle. The server decides nothing: what a name holds is the
@@ -11,7 +11,7 @@
 // question and at most an OPT record, an answer is RRsets that package zones
 // has already packed. A Server keeps to the bounds in limit.go whatever its
 // clients do: a fixed number of goroutines reads UDP, TCP connections are
-// counted in total and by address, and every read and write has a deadline.
+// counted in total and by address, and every read and write has its time.
 //
 // Over UDP the sender's address proves nothing: cookie.go lets clients prove
 // theirs, truncate.go tells what others do not get, rrl.go how much of the rest.

@@ -49,3 +49,24 @@ func (d *Desk) Answer(dst, packet []byte, peer net.Addr, at time.Time) []byte {
 	d.s.totals.add(&d.r.tally)
 	return out
 }
+
+// Portable has a socket served in the way of other systems.
+func Portable(pc net.PacketConn) net.PacketConn { return forcedPortable{pc.(*net.UDPConn)} }
+
+type forcedPortable struct{ *net.UDPConn }
+
+// Turn gives what moves one batch of packets through a socket.
+func (s *Server) Turn(pc net.PacketConn) (func() (int, error), error) {
+	socket, err := s.openUDP(pc)
+	if err != nil {
+		return nil, err
+	}
+	b := newBatch(s.udpSize)
+	return func() (int, error) {
+		n, err := socket.read(b.packets)
+		if n > 0 {
+			s.exchangeBatch(socket, b, n)
+		}
+		return n, err
+	}, nil
+}

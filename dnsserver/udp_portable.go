@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"bytes"
 	"net"
+	"syscall"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
@@ -28,20 +29,21 @@ type portable struct {
 // openPortable prepares any packet connection. Only a socket that listens on all
 // addresses has to be told where each answer comes from.
 func openPortable(pc net.PacketConn, room int) (datagrams, error) {
-	uc, ok := pc.(*net.UDPConn)
-	if !ok {
+	_, system := pc.(syscall.Conn)
+	addr, udp := pc.LocalAddr().(*net.UDPAddr)
+	if !system || !udp {
 		return newPortable(oneByOne{pc}, room, 0, nil), nil
 	}
-	local := uc.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
+	local := addr.AddrPort().Addr()
 	if local.Is4() {
-		p := ipv4.NewPacketConn(uc)
+		p := ipv4.NewPacketConn(pc)
 		if !local.IsUnspecified() {
 			return newPortable(p, room, 0, nil), nil
 		}
 		const wanted = ipv4.FlagDst | ipv4.FlagInterface
 		return newPortable(p, room, len(ipv4.NewControlMessage(wanted)), sourceIPv4), p.SetControlMessage(wanted, true)
 	}
-	p := ipv6.NewPacketConn(uc)
+	p := ipv6.NewPacketConn(pc)
 	if !local.IsUnspecified() {
 		return newPortable(p, room, 0, nil), nil
 	}
