@@ -231,3 +231,22 @@ func (k Keys) Owned(o direct.Owner) []Key {
 	sortItems(list)
 	return list
 }
+
+// Place is a number that finds the holding again, in this domain's table and in
+// those made from it; few owners share one.
+func (h Holding) Place() uint32 { return h.refs[0].hash }
+
+// AtPlace yields the holdings with that number.
+func (c Certificates) AtPlace(place uint32, yield func(Holding) bool) {
+	if c.certs.len() == 0 {
+		return
+	}
+	s := c.certs.shards[c.certs.shard(place)]
+	for s = s[c.certs.position(s, place):]; len(s) > 0 && s[0].hash == place; {
+		n := c.certs.group(s)
+		if !yield(Holding{c.certs, s[:n:n]}) {
+			return
+		}
+		s = s[n:]
+	}
+}

@@ -39,6 +39,7 @@ func (b *builder) change(owners []direct.Owner) error {
 			return err
 		}
 	}
+	b.zone.smimea = b.before.smimea.with(b.zone.from.data.Certificates, owners)
 	apex := b.node(b.zone.apex.name)
 	b.zone.apex = apex
 	for i, s := range apex.sets {

@@ -80,7 +80,10 @@ func (z *Zone) noDS(a *Answer) Proof {
 // those that the upper side has (RFC 4034 §4.1.2).
 func (a *Answer) types(others ...uint16) []uint16 {
 	if a.Node == nil {
-		return append(others, dns.TypeCERT) // a name that owns certificates and nothing else
+		if a.own.Type != 0 { // certificates, in one form; nothing for an empty non-terminal
+			others = append(others, a.own.Type)
+		}
+		return others
 	}
 	for _, s := range a.Node.sets {
 		if a.Node.cut == nil || s.Type == dns.TypeNS || s.Type == dns.TypeDS {

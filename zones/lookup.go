@@ -74,6 +74,9 @@ func (z *Zone) Lookup(qname []byte, qtype uint16) *Answer {
 // LookupInto finds what the zone has for a name and type. The name is in wire
 // form, in lower case, and lies in the zone. It does not allocate.
 func (z *Zone) LookupInto(a *Answer, qname []byte, qtype uint16) {
+	if z.smimea != nil && z.answerSMIMEA(a, qname, qtype) {
+		return
+	}
 	node, at := z.closest(qname, &a.own)
 	if node == nil {
 		z.answerCerts(a, at, qtype)

@@ -394,6 +394,7 @@ func (b *builder) addKeys() error {
 			return b.refuse(apex.name, s.Type, "among the records of a signed domain; remove it: these records are made of the domain's own keys")
 		}
 	}
+	b.zone.smimea = newSMIMEA(b.zone.from.data.Certificates)
 	apex.sets = append(apex.sets, signingSets(apex.name, b.zone.from.data.Signing)...)
 	slices.SortFunc(apex.sets, func(x, y *RRset) int { return cmp.Compare(x.Type, y.Type) })
 	return nil

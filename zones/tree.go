@@ -19,6 +19,7 @@ type Zone struct {
 	nodes      table
 	negative   *RRset  // the SOA for negative answers (RFC 2308 §3)
 	signer     *Signer // nil: not signed
+	smimea     *smimea // nil: not signed
 	certTTL    uint32
 	bare       int            // names without a node: they own certificates and nothing else
 	unnamed    []direct.Owner // whose certificates have no domain name to stand at
