@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// changeWait bounds one change: NSD reads its whole zone again.
-	changeWait = 2 * time.Minute
+	// changeWait bounds one change: NSD reads its whole zone again, beside the
+	// load.
+	changeWait = 5 * time.Minute
 
 	// visiblePause is how often a change is looked for.
 	visiblePause = 500 * time.Microsecond

@@ -126,6 +126,7 @@ func TestTheLargeZonesTables(t *testing.T) {
 		changes: []changeResult{
 			{name: "directd", visible: []float64{12, 10, 30}, load: outcome{answers: 5000}, disturbed: []slice{{100, 2 * time.Millisecond, 9 * time.Millisecond}, {100, time.Millisecond, time.Millisecond}}},
 			{name: "Knot", visible: []float64{500}, load: outcome{answers: 10, lost: 3}, err: net.ErrClosed},
+			{name: "NSD", err: net.ErrClosed},
 		},
 	}
 	var b strings.Builder
@@ -140,6 +141,7 @@ func TestTheLargeZonesTables(t *testing.T) {
 		"| text | 100000 | 20.0 | 5000 | ≥ 10000 | **no** |",
 		"| directd | 3 | 12.0 [10.0–30.0] | 5000 | 0 | 2.00 | 0.00 | yes |",
 		"| Knot | 1 | 500.0 [500.0–500.0] | 10 | 3 | 0.00 | 0.00 | – |",
+		"| NSD | 0 | – | 0 | 0 | 0.00 | 0.00 | – |",
 		"Knot: does not count: ",
 	} {
 		if !strings.Contains(b.String(), want) {

@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // dataSet is the zone that all servers serve.
@@ -43,6 +46,25 @@ func cacheFolder() (string, error) {
 		dir = filepath.Join(caches, "directnode", "bench")
 	}
 	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// lockCache waits until no other run uses the folder: two at once would measure
+// each other.
+func lockCache(dir string, say func(format string, args ...any)) (io.Closer, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		say("another run is at work; waiting for it")
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return f, nil
 }
 
 // makeData makes or finds a zone of so many names with certificates of size

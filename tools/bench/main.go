@@ -151,6 +151,11 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	lock, err := lockCache(cache, b.say)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	if b.scratch, err = os.MkdirTemp("", "bench-"); err != nil {
 		return err
 	}

@@ -88,7 +88,11 @@ func (r *report) changeTable(b *strings.Builder) {
 		if c.name == (own{}).name() {
 			reached = yes(c.err == nil && v.N > 0 && v.Median <= targetChange && worst(c.disturbed) <= targetSlice)
 		}
-		fmt.Fprintf(b, "| %s | %d | %.1f [%.1f–%.1f] | %d | %d | %.2f | %.2f | %s |\n", c.name, v.N, v.Median, v.Min, v.Max, c.load.answers, c.load.lost, worst(c.disturbed), worst(c.quiet), reached)
+		visible := "–"
+		if v.N > 0 {
+			visible = fmt.Sprintf("%.1f [%.1f–%.1f]", v.Median, v.Min, v.Max)
+		}
+		fmt.Fprintf(b, "| %s | %d | %s | %d | %d | %.2f | %.2f | %s |\n", c.name, v.N, visible, c.load.answers, c.load.lost, worst(c.disturbed), worst(c.quiet), reached)
 	}
 	fmt.Fprintf(b, "\nTargets for `directd`: visible within %.0f ms at the median, nothing lost, no p99 over %.0f ms.\n", targetChange, targetSlice)
 	for _, c := range r.changes {
