@@ -16,6 +16,15 @@ type conns struct {
 	mu     sync.Mutex // owns what follows, and place of each conn
 	open   []*conn    // in no order; each knows its place
 	counts map[holder]int
+
+	refused, evicted uint64 // since the start
+}
+
+// figures gives how many are open, and how many were refused or evicted.
+func (c *conns) figures() (open int, refused, evicted uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open), c.refused, c.evicted
 }
 
 // holder is whom connections are counted for: an address or a network.
@@ -80,20 +89,29 @@ func (c *conns) admit(cn *conn, at time.Time) (refused string) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !cn.exempt {
-		switch {
-		case c.counts[cn.address] >= c.limits.TCPPerAddress:
-			return "too many connections of this address"
-		case c.counts[cn.network] >= c.limits.TCPPerNetwork:
-			return "too many connections of this network"
-		case len(c.open) >= c.limits.TCPTotal && !c.evict():
-			return "too many connections"
-		}
+	if why := c.over(cn); why != "" {
+		c.refused++
+		return why
 	}
 	cn.place = len(c.open)
 	c.open = append(c.open, cn)
 	c.counts[cn.address]++
 	c.counts[cn.network]++
+	return ""
+}
+
+// over says which limit keeps a connection out, nothing if none does. The
+// caller holds mu.
+func (c *conns) over(cn *conn) string {
+	switch {
+	case cn.exempt:
+	case c.counts[cn.address] >= c.limits.TCPPerAddress:
+		return "too many connections of this address"
+	case c.counts[cn.network] >= c.limits.TCPPerNetwork:
+		return "too many connections of this network"
+	case len(c.open) >= c.limits.TCPTotal && !c.evict():
+		return "too many connections"
+	}
 	return ""
 }
 
@@ -110,6 +128,7 @@ func (c *conns) evict() bool {
 		return false
 	}
 	c.drop(oldest)
+	c.evicted++
 	oldest.link.cut()
 	return true
 }

@@ -38,6 +38,9 @@ type Options struct {
 	// It must not block. Nil = nobody wants to know.
 	Notified func(apex zones.Name)
 
+	// QueryLog is what is logged at first; see SetQueryLog.
+	QueryLog QueryLog
+
 	Log *slog.Logger // nil = silent
 }
 
@@ -55,6 +58,8 @@ type Server struct {
 	signing *Signing
 	totals  totals
 	ids     atomic.Uint64
+
+	queryLog atomic.Pointer[QueryLog] // nil: nothing is logged
 
 	peers     func() *Peers
 	notified  func(apex zones.Name)
@@ -78,6 +83,7 @@ func New(set func() *zones.Set, o Options) *Server {
 		cookies: NewCookies(o.CookieSecret, at), misses: newMisses(at), exchanges: sync.Pool{New: func() any { return new(exchange) }},
 		signing: NewSigning(), peers: o.Peers, notified: o.Notified, transfers: make(chan struct{}, limits.Transfers),
 	}
+	s.SetQueryLog(o.QueryLog)
 	if s.peers == nil {
 		s.peers = func() *Peers { return nil }
 	}
@@ -146,6 +152,7 @@ func (s *Server) interrupt(udp net.PacketConn, tcp net.Listener) {
 type reader struct {
 	responder Responder
 	tally     tally
+	unlogged  uint32 // queries since the last one that was logged
 }
 
 // transport is what the packets of a batch have in common.
@@ -173,6 +180,9 @@ func (s *Server) answer(r *reader, dst, packet []byte, t *Transport) (out []byte
 		out = s.account(r, out)
 	case r.responder.s.transfer == nil:
 		r.tally[countSilent]++
+	}
+	if l := s.sample(r); l != nil {
+		s.logSample(l, packet, out[len(dst):], t)
 	}
 	if s.log.Enabled(context.Background(), slog.LevelDebug) {
 		s.logQuery(packet, out[len(dst):], t)

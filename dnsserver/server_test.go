@@ -46,10 +46,16 @@ func listen(t testing.TB, host string) (net.PacketConn, net.Listener) {
 // start serves on a loopback address until the test ends, and gives its address.
 func start(t testing.TB, set func() *zones.Set, o dnsserver.Options) string {
 	t.Helper()
+	return serve(t, dnsserver.New(set, o))
+}
+
+// serve is start for a server that the test looks into.
+func serve(t testing.TB, server *dnsserver.Server) string {
+	t.Helper()
 	u, l := listen(t, "127.0.0.1")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- dnsserver.New(set, o).Serve(ctx, u, l) }()
+	go func() { done <- server.Serve(ctx, u, l) }()
 	t.Cleanup(func() {
 		cancel()
 		select {

@@ -39,7 +39,8 @@ const (
 	countSuspects
 	countNotify
 	countTransfer
-	counters
+	countTypes // the first of typeNames
+	counters   = countTypes + typeClasses
 )
 
 // Words for the figures, as they stand in Stats.
@@ -51,6 +52,42 @@ var (
 	truncationNames = map[counter]string{countTooLarge: "size", countNeedsProof: "proof", countTooMany: "rate"}
 	cookieNames     = [...]string{cookieAbsent: "absent", cookieClient: "client", cookieForeign: "foreign", cookieStale: "stale", cookieValid: "valid"}
 )
+
+// typeClasses counts the types that figures tell apart: those that discovery
+// and mail ask for, those that attackers like, and the rest.
+const typeClasses = 12
+
+// typeNames are their names, in the order of their counters.
+var typeNames = [typeClasses]string{"other", "a", "aaaa", "any", "cert", "dnskey", "ds", "mx", "ns", "soa", "srv", "txt"}
+
+// typeClass is the place of a type in typeNames.
+func typeClass(qtype uint16) counter {
+	switch qtype {
+	case dns.TypeA:
+		return 1
+	case dns.TypeAAAA:
+		return 2
+	case dns.TypeANY:
+		return 3
+	case dns.TypeCERT:
+		return 4
+	case dns.TypeDNSKEY:
+		return 5
+	case dns.TypeDS:
+		return 6
+	case dns.TypeMX:
+		return 7
+	case dns.TypeNS:
+		return 8
+	case dns.TypeSOA:
+		return 9
+	case dns.TypeSRV:
+		return 10
+	case dns.TypeTXT:
+		return 11
+	}
+	return 0
+}
 
 // tally is what one reader has counted since it last told the Server: plain
 // numbers, so that readers do not fight for cache lines at every query.
@@ -77,6 +114,7 @@ func (t *tally) count(s *solver) {
 		t[countUDP]++
 	}
 	t[s.result()]++
+	t[countTypes+typeClass(s.q.qtype)]++
 	t[countCookieAbsent+counter(s.q.cookie)]++
 	switch s.cut {
 	case tooLarge:
@@ -131,6 +169,9 @@ type Stats struct {
 	UDP, TCP uint64 // queries answered
 	Silent   uint64 // packets that are no query
 
+	// Types counts the answers by the type that was asked for, in lower case;
+	// "other" are all types that Direct and its attackers have no use for.
+	Types map[string]uint64
 	// Results counts the answers by what they say: answer, referral, nodata,
 	// nxdomain, cookie (no question), notify, transfer, and the errors formerr,
 	// servfail, notimp, refused, notauth, badvers, badcookie.
@@ -141,6 +182,11 @@ type Stats struct {
 	// Cookies counts queries by what their cookie is worth: absent, client
 	// (without a server cookie), foreign, stale, valid.
 	Cookies map[string]uint64
+
+	// Connections by TCP that are open, that were refused for a limit, and that
+	// had to make room for another.
+	Open             int
+	Refused, Evicted uint64
 
 	// SuspectsSeen counts how often a network has become one of Suspects, which
 	// are those that ask for many different names that do not exist, the most
@@ -169,7 +215,13 @@ func (s *Server) Stats() Stats {
 	for i, name := range cookieNames {
 		cookies[name] = get(countCookieAbsent + counter(i))
 	}
+	types := make(map[string]uint64, typeClasses)
+	for i, name := range typeNames {
+		types[name] = get(countTypes + counter(i))
+	}
+	open, refused, evicted := s.conns.figures()
 	return Stats{
+		Types: types, Open: open, Refused: refused, Evicted: evicted,
 		UDP: get(countUDP), TCP: get(countTCP), Silent: get(countSilent),
 		Results: named(resultNames), Truncated: named(truncationNames), Cookies: cookies,
 		SuspectsSeen: get(countSuspects), Suspects: s.misses.suspects(),

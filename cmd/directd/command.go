@@ -44,7 +44,8 @@ func command(serve func(path string) error) *cobra.Command {
 an LDAP directory that publish its certificates, and a Security/Trust Agent that
 signs, encrypts, sends, receives, decrypts and verifies its messages.
 
-SIGTERM and SIGINT drain and end it; SIGHUP reads the TLS certificate again.`,
+SIGTERM and SIGINT drain and end it; SIGHUP reads the TLS
+certificate, the level of the log and the query log again.`,
 		Version:       version(),
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,

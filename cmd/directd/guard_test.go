@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"os"
@@ -48,7 +49,7 @@ func TestTheAdminSocketTakesNobodysPlace(t *testing.T) {
 	for path, want := range map[string]string{file: "is no socket", live: "is in use", stale: "", filepath.Join(dir, "new"): ""} {
 		c := config.Default()
 		c.DataDir, c.Admin.Socket = dir, path
-		n := &node{cfg: c, log: logger()}
+		n := &node{cfg: c, log: logger(slog.LevelInfo)}
 		err := n.openAdmin(t.Context())
 		if got := err == nil; got != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", filepath.Base(path), err, want)
@@ -144,7 +145,7 @@ func TestAFirstStartMayBeCutShort(t *testing.T) {
 	dir := t.TempDir()
 	c := config.Default()
 	c.DataDir = dir
-	n := &node{cfg: c, log: logger()}
+	n := &node{cfg: c, log: logger(slog.LevelInfo)}
 	half := filepath.Join(dir, "master.key.new")
 	if err := os.WriteFile(half, []byte("0123"), 0o400); err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -160,29 +159,6 @@ func (c *certificates) config() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
-	}
-}
-
-// catchReload keeps SIGHUP from ending the process, from the first moment to the
-// last, and keeps one for reload.
-func (n *node) catchReload() {
-	n.hup = make(chan os.Signal, 1)
-	signal.Notify(n.hup, syscall.SIGHUP)
-}
-
-// reload reads the TLS certificate again at SIGHUP.
-func (n *node) reload(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-n.hup:
-			if err := n.tls.load(); err != nil {
-				n.log.Error("reload: the TLS certificate in use stays", "err", err)
-				continue
-			}
-			n.log.Info("reloaded the TLS certificate; every other change of the configuration needs a restart")
-		}
 	}
 }
 

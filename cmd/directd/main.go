@@ -42,6 +42,6 @@ func realMain(args []string) int {
 
 // logger writes JSON lines to standard output, where a service manager keeps
 // them.
-func logger() *slog.Logger {
-	return slog.New(slog.NewJSONHandler(os.Stdout, nil))
+func logger(level slog.Leveler) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level}))
 }

@@ -74,6 +74,9 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	dnsQueries     = desc("dns_queries_total", "DNS queries answered, by transport.", "transport")
 	dnsResults     = desc("dns_answers_total", "DNS answers by what they say; a truncated one counts as what it would have been.", "result")
+	dnsTypes       = desc("dns_query_types_total", "DNS queries answered, by the type that was asked for.", "type")
+	dnsConns       = desc("dns_tcp_connections", "DNS connections by TCP and TLS that are open.")
+	dnsConnsEnded  = desc("dns_tcp_turned_away_total", "DNS connections that were refused for a limit, or evicted to make room.", "action")
 	dnsSilent      = desc("dns_silent_total", "Packets that are no query and got no answer.")
 	dnsTruncated   = desc("dns_truncated_total", "Answers with TC=1, by the reason: size, proof (the address must be proved first), rate.", "reason")
 	dnsCookies     = desc("dns_cookie_total", "Queries by what their DNS cookie is worth: absent, client, foreign, stale, valid.", "state")
@@ -102,7 +105,7 @@ var (
 // Describe implements prometheus.Collector.
 func (m *nodeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		dnsQueries, dnsResults, dnsSilent, dnsTruncated, dnsCookies, dnsSuspects, dnsSuspectsNow, ldapResults, httpRequests,
+		dnsQueries, dnsTypes, dnsConns, dnsConnsEnded, dnsResults, dnsSilent, dnsTruncated, dnsCookies, dnsSuspects, dnsSuspectsNow, ldapResults, httpRequests,
 		generationDesc, commitsDesc, publishDesc, zonesDesc, recordsDesc, certificatesDesc,
 		mailMessages, mailDeliveries, mailPublished, mailUndelivered, queueMessages, queueOldest,
 	} {
@@ -129,6 +132,10 @@ func (m *nodeMetrics) collectDNS(out samples) {
 	out.counter(dnsQueries, s.UDP, "udp")
 	out.counter(dnsQueries, s.TCP, "tcp")
 	out.counter(dnsSilent, s.Silent)
+	out.counters(dnsTypes, s.Types)
+	out.gauge(dnsConns, float64(s.Open))
+	out.counter(dnsConnsEnded, s.Refused, "refused")
+	out.counter(dnsConnsEnded, s.Evicted, "evicted")
 	out.counters(dnsResults, s.Results)
 	out.counters(dnsTruncated, s.Truncated)
 	out.counters(dnsCookies, s.Cookies)

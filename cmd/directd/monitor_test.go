@@ -115,6 +115,9 @@ func TestFiguresAreThereAndSayNothingOfPeople(t *testing.T) {
 	for _, line := range []string{
 		`directnode_build_info{goversion="go0",version="v0"} 1`,
 		`directnode_dns_queries_total{transport="udp"} 0`,
+		`directnode_dns_query_types_total{type="cert"} 0`,
+		`directnode_dns_tcp_connections 0`,
+		`directnode_dns_tcp_turned_away_total{action="evicted"} 0`,
 		`directnode_dns_truncated_total{reason="proof"} 0`,
 		`directnode_dns_cookie_total{state="valid"} 0`,
 		`directnode_dns_enumeration_suspects 0`,

@@ -41,7 +41,9 @@ func serve(ctx context.Context, path string) error {
 	if err != nil {
 		return configError(err)
 	}
-	n := &node{cfg: cfg, log: logger(), started: time.Now()}
+	n := &node{cfg: cfg, path: path, started: time.Now()}
+	n.level.Set(logLevel(cfg))
+	n.log = logger(&n.level)
 	n.catchReload()
 	defer n.close()
 	// Listeners come first: a port in use must not leave half a data folder.
@@ -61,6 +63,8 @@ func serve(ctx context.Context, path string) error {
 // anything is served and does not change afterwards.
 type node struct {
 	cfg     config.Config
+	path    string // of the file that cfg came from
+	level   slog.LevelVar
 	log     *slog.Logger
 	started time.Time
 
@@ -311,8 +315,11 @@ func (n *node) run(ctx context.Context) error {
 	draining := context.AfterFunc(ctx, func() { n.monitor.notReady("the node is stopping") })
 	defer draining()
 	g, ctx := errgroup.WithContext(ctx)
-	dns := dnsserver.New(n.publisher.zoneSet, dnsserver.Options{UDPCert: n.cfg.DNS.UDPCert, UDPSize: n.cfg.DNS.UDPSize, Limits: dnsserver.Limits{Exempt: exempt},
-		Peers: n.publisher.dnsPeers, Notified: n.peering.notified, Log: n.log})
+	options, err := n.dnsOptions()
+	if err != nil {
+		return err
+	}
+	dns := dnsserver.New(n.publisher.zoneSet, options)
 	for _, l := range n.listeners.dns {
 		g.Go(func() error { return dns.Serve(ctx, l.udp, l.tcp) })
 	}
@@ -340,7 +347,7 @@ func (n *node) run(ctx context.Context) error {
 	})
 	n.monitor.registry.MustRegister(&nodeMetrics{dns: dns, ldap: ldap, web: web, view: n.store.View, queue: n.queue.List, publisher: n.publisher, mail: &n.mail, now: time.Now})
 	g.Go(func() error { return n.serveAdmin(ctx) })
-	g.Go(func() error { return n.reload(ctx) })
+	g.Go(func() error { return n.reload(ctx, dns) })
 	n.log.Info("serving", "host", n.cfg.Node.Hostname, "version", version(), "generation", n.store.View().Rev)
 	n.monitor.ready()
 	if ctx.Err() != nil {

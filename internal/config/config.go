@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +40,8 @@ type Config struct {
 	Limits   Limits   `toml:"limits" comment:"Who is not throttled."`
 	Policy   Policy   `toml:"policy" comment:"What is demanded of certificates and messages."`
 
+	Log Log `toml:"log" comment:"JSON lines on standard output."`
+
 	path  string // where the values come from, for At
 	lines lines
 }
@@ -55,6 +58,14 @@ type DNS struct {
 	CertForm  string   `toml:"cert_form" comment:"pkix: CERT records hold the certificate · ipkix: they hold its URL on [http], which many peers do not read · both"`
 	UDPCert   string   `toml:"udp_cert" comment:"cookie: CERT over UDP only to a client with a valid DNS cookie, else TC=1 · always · never"`
 	UDPSize   int      `toml:"udp_size" comment:"Octets of an answer by UDP at most. More than 1232 is for networks of one's own, where fragments arrive."`
+
+	Rate           int    `toml:"rate" comment:"Answers a second by UDP to one address without a valid cookie; what is over is answered with TC=1. 0: no limit."`
+	AbsenceRate    int    `toml:"absence_rate" comment:"Of those, answers that a name does not exist. 0: no limit of their own."`
+	TCPConnections int    `toml:"tcp_connections" comment:"Open at once by TCP and TLS, in all."`
+	TCPPerAddress  int    `toml:"tcp_per_address" comment:"Of those, of one IPv4 address or IPv6 /64."`
+	CookieSecret   string `toml:"cookie_secret_file" comment:"16 octets, or 32 hex digits; mode 0400 or 0600. All servers behind one address share it. Empty: one is drawn at random and replaced daily."`
+	QueryLog       string `toml:"query_log" comment:"off, or 1/N: one of N queries leaves a line with its type, result, size and network. SIGHUP reads it again."`
+	QueryLogNames  bool   `toml:"query_log_names" comment:"With the name that was asked for. The names in a Direct zone are people's addresses. SIGHUP reads it again."`
 }
 
 // LDAP is the table [ldap].
@@ -145,6 +156,23 @@ type Policy struct {
 	KeyTransport string `toml:"key_transport" comment:"How content keys are encrypted to peers: oaep-sha1 · oaep-sha256 · pkcs1-v1.5"`
 }
 
+// QueryLogEvery is N of dns.query_log = "1/N", and 0 of "off".
+func (d DNS) QueryLogEvery() (uint32, error) {
+	if d.QueryLog == "off" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(d.QueryLog, "1/"), 10, 31)
+	if err != nil || n == 0 || !strings.HasPrefix(d.QueryLog, "1/") {
+		return 0, fmt.Errorf("%.40q; write off, or 1/N such as 1/1000 for one of a thousand queries", d.QueryLog)
+	}
+	return uint32(n), nil
+}
+
+// Log is the table [log].
+type Log struct {
+	Level string `toml:"level" comment:"debug · info · warn · error. debug has a line for each query and session, with names of people; warn and error leave out the audit of trust decisions and the query log. SIGHUP reads it again."`
+}
+
 // Duration is a time.Duration that reads and writes as "5s".
 type Duration time.Duration
 
@@ -172,7 +200,7 @@ func Default() Config {
 	return Config{
 		DataDir:  "/var/lib/directd",
 		Node:     Node{Hostname: "localhost.localdomain"},
-		DNS:      DNS{Listen: []string{"127.0.0.1:5300"}, ListenTLS: []string{}, CertForm: "pkix", UDPCert: "cookie", UDPSize: 1232},
+		DNS:      DNS{Listen: []string{"127.0.0.1:5300"}, ListenTLS: []string{}, CertForm: "pkix", UDPCert: "cookie", UDPSize: 1232, Rate: 50, AbsenceRate: 10, TCPConnections: 1024, TCPPerAddress: 32, QueryLog: "off"},
 		LDAP:     LDAP{Listen: []string{"127.0.0.1:3890"}, ListenTLS: []string{}, Anonymous: "exact"},
 		HTTP:     HTTP{Listen: []string{}},
 		Admin:    Admin{Socket: "admin.sock", MaxImport: maxImport},
@@ -188,6 +216,7 @@ func Default() Config {
 		Delivery: Delivery{Port: 25, Mailbox: "maildir:mail", Retry: minutes(1, 5, 15, 30, 60, 120, 240), Lifetime: Duration(48 * time.Hour)},
 		Limits:   Limits{Exempt: []string{"127.0.0.0/8", "::1/128"}},
 		Policy:   Policy{Profile: "as-1.2", KeyTransport: "oaep-sha1"},
+		Log:      Log{Level: "info"},
 	}
 }
 

@@ -51,6 +51,13 @@ func TestErrorsNameFileLineAndRemedy(t *testing.T) {
 		"URL not in ASCII":   {"[http]\nurl = \"http://c.example.org/\u00e4/\"\n", "f.toml:2: http.url: "},
 		"URL unserved":       {"[http]\nurl = \"http://c.example.org/\"\n", "f.toml:2: http.url: set, but http.listen is empty"},
 		"tiny import":        {"[admin]\nmax_import_bytes = 5\n", "f.toml:2: admin.max_import_bytes: 5 lies outside of 1048576 to 2147483648"},
+		"no rate":            {"[dns]\nrate = -1\n", "f.toml:2: dns.rate: -1 lies outside of 0 to 1000000"},
+		"few connections":    {"[dns]\ntcp_connections = 1\n", "f.toml:2: dns.tcp_connections: 1 lies outside of 16 to 100000"},
+		"query log":          {"[dns]\nquery_log = \"all\"\n", "f.toml:2: dns.query_log: \"all\"; write off, or 1/N"},
+		"query log of none":  {"[dns]\nquery_log = \"1/0\"\n", "f.toml:2: dns.query_log: \"1/0\"; write off, or 1/N"},
+		"names of no log":    {"[dns]\nquery_log_names = true\n", "f.toml:2: dns.query_log_names: set, but dns.query_log is off"},
+		"missing secret":     {"[dns]\ncookie_secret_file = \"/nonexistent/c\"\n", "f.toml:2: dns.cookie_secret_file: open /nonexistent/c: no such file or directory; put the file there"},
+		"log level":          {"[log]\nlevel = \"loud\"\n", "f.toml:2: log.level: \"loud\"; write one of debug, info, warn, error"},
 		"bad network":        {"[limits]\nexempt = [\"10/8\"]\n", "f.toml:2: limits.exempt: \"10/8\" is no network"},
 		"second stub":        {"[[resolver.stub]]\ndomain = \"a.example\"\nservers = [\"127.0.0.1:53\"]\n[[resolver.stub]]\ndomain = \"b.example\"\nservers = []\n", "f.toml:6: resolver.stub[1].servers: no server"},
 		"missing key file":   {"[tls]\ncert_file = \"/nonexistent/c.pem\"\nkey_file = \"/nonexistent/k.pem\"\n", "f.toml:"},
@@ -96,6 +103,7 @@ func TestEdges(t *testing.T) {
 		"one address":      "[limits]\nexempt = [\"192.0.2.1\", \"2001:db8::/32\"]\n",
 		"everything off":   "[dns]\nlisten = []\n[ldap]\nlisten = []\n[smtp]\nlisten = []\nsubmission = []\n",
 		"by URL":           "[dns]\ncert_form = \"both\"\n[http]\nlisten = [\"127.0.0.1:8080\"]\nurl = \"http://certs.example.org\"\n",
+		"query log":        "[dns]\nquery_log = \"1/1000\"\nquery_log_names = true\nrate = 0\n[log]\nlevel = \"warn\"\n",
 		"archive and mail": "[delivery]\narchive = \"archive\"\nmailbox = \"maildir:/srv/mail\"\n",
 	} {
 		if _, err := config.Parse("f.toml", []byte(text)); err != nil {
@@ -148,6 +156,46 @@ func TestFilesThatAreNoConfiguration(t *testing.T) {
 	for path, want := range map[string]string{filepath.Join(dir, "none.toml"): "no such file", dir: "is a directory", large: "longer than"} {
 		if _, err := config.Load(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// TestTheCookieSecretIsASecret: in octets or digits, and for nobody else.
+func TestTheCookieSecretIsASecret(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		text string
+		mode os.FileMode
+		want string
+	}{
+		"digits":     {"000102030405060708090a0b0c0d0e0f\n", 0o400, ""},
+		"octets":     {"0123456789abcdef", 0o600, ""},
+		"open":       {"000102030405060708090a0b0c0d0e0f\n", 0o640, "can be read by others (mode 0640)"},
+		"short":      {"0001", 0o400, "holds neither 16 octets nor 32 hexadecimal digits"},
+		"long":       {strings.Repeat("ab", 17), 0o400, "holds neither"},
+		"no secret":  {strings.Repeat("0", 32), 0o400, "is all zero"},
+		"no file":    {"", 0, "no such file"},
+		"whole book": {strings.Repeat("x", 1<<20), 0o400, "holds neither"},
+	} {
+		path := filepath.Join(dir, name)
+		if c.mode != 0 {
+			if err := os.WriteFile(path, []byte(c.text), c.mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cfg, err := config.Parse("f.toml", []byte("[dns]\ncookie_secret_file = \""+path+"\"\n"))
+		if c.want != "" {
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: %v, want %s", name, err, c.want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got, err := cfg.CookieSecret(); err != nil || got == [16]byte{} {
+			t.Errorf("%s: %x, %v", name, got, err)
 		}
 	}
 }

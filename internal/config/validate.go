@@ -73,8 +73,37 @@ func (c *Config) validateListeners(at func(string) string) error {
 			return fmt.Errorf("%s: needs a certificate; set tls.cert_file and tls.key_file", at(l.key))
 		}
 	}
-	if c.DNS.UDPSize < 512 || c.DNS.UDPSize > 4096 {
-		return fmt.Errorf("%s: %d lies outside of 512 to 4096", at("dns.udp_size"), c.DNS.UDPSize)
+	return c.validateDNS(at)
+}
+
+// maxConnections is what one process is given file descriptors for, with room
+// for everything else.
+const maxConnections = 100_000
+
+// validateDNS holds the figures of the DNS server against what it can take.
+func (c *Config) validateDNS(at func(string) string) error {
+	for _, n := range []struct {
+		key                string
+		value, least, most int
+	}{
+		{"dns.udp_size", c.DNS.UDPSize, 512, 4096},
+		{"dns.rate", c.DNS.Rate, 0, 1_000_000},
+		{"dns.absence_rate", c.DNS.AbsenceRate, 0, 1_000_000},
+		{"dns.tcp_connections", c.DNS.TCPConnections, 16, maxConnections},
+		{"dns.tcp_per_address", c.DNS.TCPPerAddress, 1, maxConnections},
+	} {
+		if n.value < n.least || n.value > n.most {
+			return fmt.Errorf("%s: %d lies outside of %d to %d", at(n.key), n.value, n.least, n.most)
+		}
+	}
+	if _, err := c.DNS.QueryLogEvery(); err != nil {
+		return fmt.Errorf("%s: %w", at("dns.query_log"), err)
+	}
+	if c.DNS.QueryLogNames && c.DNS.QueryLog == "off" {
+		return fmt.Errorf("%s: set, but dns.query_log is off; write dns.query_log = \"1/N\", or leave it out", at("dns.query_log_names"))
+	}
+	if _, err := c.CookieSecret(); err != nil {
+		return fmt.Errorf("%s: %w", at("dns.cookie_secret_file"), err)
 	}
 	return nil
 }
@@ -232,6 +261,7 @@ func (c *Config) validateChoices(at func(string) string) error {
 		{"dns.cert_form", c.DNS.CertForm, []string{"pkix", "ipkix", "both"}},
 		{"dns.udp_cert", c.DNS.UDPCert, []string{"cookie", "always", "never"}},
 		{"ldap.anonymous", c.LDAP.Anonymous, []string{"exact", "list"}},
+		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},
 		{"policy.profile", c.Policy.Profile, []string{"as-1.2", "as-1.3"}},
 		{"policy.key_transport", c.Policy.KeyTransport, []string{"oaep-sha1", "oaep-sha256", "pkcs1-v1.5"}},
 	} {
