@@ -98,15 +98,25 @@ func TestTypesAreCounted(t *testing.T) {
 	}
 }
 
+// begin opens a connection and begins a query, without which a system may keep
+// the connection to itself.
+func begin(t *testing.T, addr string) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if _, err := c.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestConnectionsAreCounted(t *testing.T) {
 	server := dnsserver.New(fixed(newSet(t)), dnsserver.Options{Limits: dnsserver.Limits{TCPPerAddress: 2, Exempt: []netip.Prefix{}}})
 	addr := serve(t, server)
 	for range 3 {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		begin(t, addr)
 	}
 	eventually(t, "two connections stay and one goes", func() bool {
 		s := server.Stats()
@@ -115,11 +125,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 	server = dnsserver.New(fixed(newSet(t)), dnsserver.Options{Limits: dnsserver.Limits{TCPTotal: 1, Exempt: []netip.Prefix{}}})
 	addr = serve(t, server)
 	for range 2 {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		begin(t, addr)
 	}
 	eventually(t, "one connection makes room for the other", func() bool {
 		s := server.Stats()
