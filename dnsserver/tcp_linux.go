@@ -44,7 +44,9 @@ type loop struct {
 	free   []int     // free slots
 	in     []byte
 	events []unix.EpollEvent
-	from   unix.RawSockaddrAny
+	// What calls to the kernel read and write, kept here so that none is allocated.
+	interest unix.EpollEvent
+	from     unix.RawSockaddrAny
 }
 
 // looped is a connection in a loop.
@@ -242,7 +244,7 @@ func (l *loop) begin(fd int) {
 	c.link = c
 	if refused := s.conns.admit(&c.conn, l.at); refused != "" {
 		s.log.Debug("dns: tcp refused", "peer", c.peer, "why", refused)
-		unix.Close(fd)
+		closeNow(fd)
 		return
 	}
 	if n := len(l.free); n > 0 {
@@ -251,8 +253,9 @@ func (l *loop) begin(fd int) {
 		c.slot, l.conns = len(l.conns), append(l.conns, nil)
 	}
 	l.conns[c.slot] = c
-	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.slot)}); err != nil {
-		l.close(c, err)
+	l.interest = unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.slot)}
+	if _, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(l.epoll), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(&l.interest)), 0, 0); errno != 0 {
+		l.close(c, errno)
 		return
 	}
 	l.read(c)
@@ -282,7 +285,7 @@ func (l *loop) close(c *looped, err error) {
 	}
 	l.forget(c)
 	l.server.conns.leave(&c.conn)
-	unix.Close(c.fd)
+	closeNow(c.fd)
 }
 
 func (l *loop) closeAll() {
@@ -425,3 +428,7 @@ func (x *exchange) takeOver(ctx context.Context, transfer *Transfer) error {
 	}
 	return x.serve(ctx)
 }
+
+// closeNow closes the descriptor of a socket that does not linger: that waits for
+// nobody.
+func closeNow(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
