@@ -134,8 +134,8 @@ func (w *internet) start(name string, args ...string) {
 
 // publish starts the node and gives it a domain as `domain add` makes it with two
 // servers, with certificates, and another as it makes it without being told
-// of a second server.
-func (w *internet) publish() {
+// of a second server. sign are the flags of `dnssec enable`; nil leaves the domain unsigned.
+func (w *internet) publish(sign []string) {
 	w.start(testnode.Program(w.t, "directd"), "--config", "directd.toml")
 	w.node = admin.NewClient(filepath.Join(w.dir, "data", "admin.sock"))
 	testnode.Eventually(w.t, "directd answers on its socket", func() bool {
@@ -152,6 +152,9 @@ func (w *internet) publish() {
 		file := filepath.Join(w.dir, fmt.Sprintf("%d.pem", i))
 		w.write(file, string(leaf.CertPEM()))
 		w.ctl("cert", "import", file)
+	}
+	if sign != nil {
+		w.ctl(append([]string{"dnssec", "enable", "direct.example.test"}, sign...)...)
 	}
 }
 
@@ -179,7 +182,7 @@ func (w *internet) delegation(domain string) string {
 func (w *internet) delegate() {
 	w.t.Helper()
 	ds := w.sign("arpa", "arpa.", "")
-	ds += w.sign("test", "test.", w.delegation("direct.example.test")+w.delegation("poor.example.test"))
+	ds += w.sign("test", "test.", w.delegation("direct.example.test")+w.ds("direct.example.test")+w.delegation("poor.example.test"))
 	w.sign("root", ".", ds)
 	w.serve("root", []string{"."}, []string{"root"}, "192.0.3.1", "198.51.101.1", "2001:db9:1::1", "2001:db9:2::1")
 	w.serve("above", []string{"test", "arpa"}, []string{"test", "arpa"}, "192.0.3.2", "203.0.114.1", "2001:db9:1::2", "2001:db9:3::1")
@@ -188,6 +191,20 @@ func (w *internet) delegate() {
 		above, err2 := w.command("dig", "@203.0.114.1", "+time=1", "+tries=1", "+short", "SOA", "test").Output()
 		return err1 == nil && err2 == nil && len(root) > 0 && len(above) > 0
 	})
+}
+
+// ds is what the owner of the zone above enters for a signed domain a day later,
+// when the node shows it: it is made of the published key here.
+func (w *internet) ds(domain string) string {
+	w.t.Helper()
+	var b strings.Builder
+	for line := range strings.Lines(string(w.run("dig", "@198.51.101.2", "+tcp", "+noall", "+answer", "DNSKEY", domain))) {
+		if strings.Contains(line, "DNSKEY\t257 ") { // RFC 4034 §2.1.1: a secure entry point
+			w.write(filepath.Join(w.dir, "child.key"), line)
+			b.Write(w.run("ldns-key2ds", "-n", "-2", "child.key"))
+		}
+	}
+	return b.String()
 }
 
 // sign adds lines to a zone, signs it with a new key and gives the DS records for
@@ -330,40 +347,134 @@ func complaints(v any, path string, out *[]string) {
 }
 
 // TestInteropJudges lets zonemaster and dnsviz look at a domain as `domain add`
-// makes it, from a root down.
+// and `dnssec enable` make it, from a root down.
 func TestInteropJudges(t *testing.T) {
-	testnode.Peer(t, "zonemaster-cli")
-	testnode.Peer(t, "dnsviz")
-	w := newInternet(t)
-	w.publish()
-	w.delegate()
-	t.Run("zonemaster finds nothing", func(t *testing.T) {
-		findings := w.of(t).zonemaster("direct.example.test")
-		bad, tests := judged(findings, "WARNING", "ERROR", "CRITICAL")
-		if len(bad) > 0 || tests < 40 {
-			t.Errorf("%d tests spoke: %q\n%v", tests, bad, findings)
-		}
-		// An hour for refresh, ten minutes for retry: zones.DefaultRecords says why.
-		want := []string{"NEITHER_DNSKEY_NOR_DS", "NOT_SIGNED", "REFRESH_MINIMUM_VALUE_LOWER", "RETRY_MINIMUM_VALUE_LOWER"}
-		if notices, _ := judged(findings, "NOTICE"); !slices.Equal(notices, want) {
-			t.Errorf("noticed %q, want %q\n%v", notices, want, findings)
-		}
-	})
-	t.Run("zonemaster misses a second server", func(t *testing.T) {
-		bad, _ := judged(w.of(t).zonemaster("poor.example.test"), "WARNING", "ERROR", "CRITICAL")
-		if !slices.Contains(bad, "NOT_ENOUGH_NS_CHILD") {
-			t.Errorf("found %q", bad)
-		}
-	})
-	t.Run("dnsviz finds nothing", func(t *testing.T) {
-		wrong, seen := w.of(t).dnsviz("direct.example.test", "bob.direct.example.test", "nobody.direct.example.test")
-		if len(wrong) > 0 {
-			t.Errorf("%s\n%s", strings.Join(wrong, "\n"), seen)
-		}
-		for _, part := range []string{"test [.] [.]", "CERT: ", "NXDOMAIN"} {
-			if !strings.Contains(seen, part) {
-				t.Errorf("it has not seen %q:\n%s", part, seen)
+	for _, name := range []string{"zonemaster-cli", "dnsviz", "unbound-host", "drill", "delv", "named"} {
+		testnode.Peer(t, name)
+	}
+	for _, c := range []struct {
+		what    string
+		sign    []string
+		notices []string // of zonemaster, besides those for the timers of the SOA
+		seen    string   // by dnsviz: how the delegation and the zone stand
+	}{
+		{"unsigned", nil, []string{"NEITHER_DNSKEY_NOR_DS", "NOT_SIGNED"}, "direct.example.test [-] [-]"},
+		{"signed", []string{}, nil, "direct.example.test [.] [.]"},
+		{"signed with two keys and NSEC3", []string{"--split", "--denial", "nsec3", "--algorithm", "ed25519"}, nil, "direct.example.test [.] [.]"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			w := newInternet(t)
+			w.publish(c.sign)
+			w.delegate()
+			w.judgeByZonemaster(c.notices)
+			w.judgeByDNSViz(c.seen)
+			if c.sign != nil {
+				w.judgeByValidators()
 			}
+		})
+	}
+}
+
+func (w *internet) judgeByZonemaster(notices []string) {
+	w.t.Helper()
+	findings := w.zonemaster("direct.example.test")
+	bad, tests := judged(findings, "WARNING", "ERROR", "CRITICAL")
+	if len(bad) > 0 || tests < 40 {
+		w.t.Errorf("zonemaster: %d tests spoke: %q\n%v", tests, bad, findings)
+	}
+	// An hour for refresh, ten minutes for retry: zones.DefaultRecords says why.
+	want := append([]string{"REFRESH_MINIMUM_VALUE_LOWER", "RETRY_MINIMUM_VALUE_LOWER"}, notices...)
+	slices.Sort(want)
+	if got, _ := judged(findings, "NOTICE"); !slices.Equal(got, want) {
+		w.t.Errorf("zonemaster noticed %q, want %q\n%v", got, want, findings)
+	}
+	// Its silence means something: it misses a second server where there is none.
+	if bad, _ := judged(w.zonemaster("poor.example.test"), "WARNING", "ERROR", "CRITICAL"); !slices.Contains(bad, "NOT_ENOUGH_NS_CHILD") {
+		w.t.Errorf("zonemaster found %q where one server is alone", bad)
+	}
+}
+
+func (w *internet) judgeByDNSViz(zone string) {
+	w.t.Helper()
+	wrong, seen := w.dnsviz("direct.example.test", "bob.direct.example.test", "nobody.direct.example.test")
+	if len(wrong) > 0 {
+		w.t.Errorf("dnsviz: %s\n%s", strings.Join(wrong, "\n"), seen)
+	}
+	for _, part := range []string{"test [.] [.]", zone, "CERT: ", "bob.direct.example.test"} {
+		if !strings.Contains(seen, part) {
+			w.t.Errorf("dnsviz has not seen %q:\n%s", part, seen)
 		}
+	}
+}
+
+// judgeByValidators lets resolvers of others walk from the key of the root to
+// what is there and what is not: BIND, which delv and drill then ask for each
+// link of the chain, and Unbound by itself.
+func (w *internet) judgeByValidators() {
+	w.t.Helper()
+	w.resolver()
+	// Unbound keeps questions for test. from a real internet.
+	w.write(filepath.Join(w.dir, "unbound.conf"), "server:\n  local-zone: \"test.\" nodefault\n  root-hints: \"hints\"\n  trust-anchor-file: \"anchor\"\n  chroot: \"\"\n  username: \"\"\n")
+	for _, c := range []struct {
+		name, rrtype string
+		there        bool
+	}{
+		{"bob.direct.example.test", "CERT", true},
+		{"direct.example.test", "SOA", true},
+		{"direct.example.test", "DNSKEY", true},
+		{"bob.direct.example.test", "TXT", false},
+		{"nobody.direct.example.test", "CERT", false},
+	} {
+		if out := string(w.run("dig", "@127.0.0.1", "+dnssec", c.name, c.rrtype)); !strings.Contains(out, "flags: qr rd ra ad;") || strings.Contains(out, "ANSWER: 0") == c.there {
+			w.t.Errorf("BIND: %s", out)
+		}
+		if out := string(w.run("unbound-host", "-C", "unbound.conf", "-v", "-t", c.rrtype, c.name)); !strings.Contains(out, "(secure)") {
+			w.t.Errorf("unbound-host %s %s: %s", c.name, c.rrtype, out)
+		}
+		out, _ := w.command("delv", "@127.0.0.1", "-a", "anchors.conf", c.name, c.rrtype).CombinedOutput() // its exit code tells data from absence
+		if want := map[bool]string{true: "; fully validated", false: "; negative response, fully validated"}[c.there]; !strings.Contains(string(out), want) {
+			w.t.Errorf("delv %s %s: %s", c.name, c.rrtype, out)
+		}
+		if !c.there {
+			continue // drill -S walks from what is there
+		}
+		if out := string(w.run("drill", "-S", "-k", "anchor", "@127.0.0.1", c.name, c.rrtype)); !strings.Contains(out, "Chase successful") {
+			w.t.Errorf("drill %s %s: %s", c.name, c.rrtype, out)
+		}
+	}
+}
+
+// resolver starts a resolver in the namespace that trusts the key of the root.
+func (w *internet) resolver() {
+	w.t.Helper()
+	text, err := os.ReadFile(filepath.Join(w.dir, "anchor"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, key, _ := strings.Cut(string(text), "DNSKEY\t")
+	key, _, _ = strings.Cut(key, " ;")
+	f := strings.Fields(key)
+	if len(f) < 4 {
+		w.t.Fatalf("the key of the root is %q", text)
+	}
+	anchors := fmt.Sprintf("trust-anchors { . static-key %s %s %s \"%s\"; };\n", f[0], f[1], f[2], strings.Join(f[3:], ""))
+	w.write(filepath.Join(w.dir, "anchors.conf"), anchors)
+	w.write(filepath.Join(w.dir, "named.conf"), fmt.Sprintf(`options {
+  directory %q;
+  listen-on { 127.0.0.1; };
+  listen-on-v6 { none; };
+  pid-file none;
+  session-keyfile none;
+  recursion yes;
+  dnssec-validation yes;
+  empty-zones-enable no;
+};
+controls { };
+zone "." { type hint; file "hints"; };
+`, w.dir)+anchors)
+	w.start("named", "-g", "-n", "1", "-c", "named.conf")
+	testnode.Eventually(w.t, "the resolver resolves", func() bool {
+		out, err := w.command("dig", "@127.0.0.1", "+time=2", "+tries=1", "+short", "SOA", "test").Output()
+		return err == nil && len(out) > 0
 	})
 }
