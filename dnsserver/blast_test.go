@@ -118,15 +118,23 @@ func otherSeeds(t *testing.T) (seeds [][]byte) {
 			&dns.EDNS0_TCP_KEEPALIVE{Code: dns.EDNS0TCPKEEPALIVE}, &dns.EDNS0_PADDING{Padding: make([]byte, 64)}, &dns.EDNS0_LOCAL{Code: 13, Data: []byte("\x03org\x00")},
 		}
 	})
-	for _, qtype := range []uint16{dns.TypeSOA, dns.TypeAXFR, dns.TypeCERT} {
-		m := new(dns.Msg)
-		m.SetQuestion("direct.example.org.", qtype)
-		m.SetTsig("key.example.", dns.HmacSHA256, 300, time.Now().Unix())
-		b, _, err := dns.TsigGenerate(m, "c2VjcmV0", "", false)
-		if err != nil {
-			t.Fatal(err)
+	for _, qtype := range []uint16{dns.TypeSOA, dns.TypeAXFR, dns.TypeIXFR, dns.TypeCERT} {
+		for _, key := range []string{tsigName, "key.example."} {
+			m := new(dns.Msg)
+			m.SetQuestion("direct.example.org.", qtype)
+			if qtype == dns.TypeIXFR {
+				m.Ns = []dns.RR{soa}
+			}
+			m.SetTsig(key, dns.HmacSHA256, 1<<16-1, time.Now().Unix()) // good for as long as the test may take
+			b, _, err := dns.TsigGenerate(m, tsigText, "", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seeds = append(seeds, b)
 		}
-		seeds = append(seeds, b)
+	}
+	for _, name := range []string{"bob.direct.example.org.", "nobody.direct.example.org.", "x.y.sub.structure.example.", "a.wild.structure.example."} {
+		seeds = append(seeds, askDO(t, name, dns.TypeCERT, false), askDO(t, name, dns.TypeA, true), askDO(t, name, dns.TypeDNSKEY, false))
 	}
 	return seeds
 }
@@ -138,13 +146,15 @@ func otherSeeds(t *testing.T) (seeds [][]byte) {
 func TestBlast(t *testing.T) {
 	packets, long := fromEnv(t, "DNS_BLAST", 1<<62)
 	end := time.Now().Add(2 * time.Second)
-	set, seeds := newSet(t), blastSeeds(t)
+	// One zone is signed, another may be transferred by one who has the key.
+	set, seeds := buildSigned(t, texts(t), modes[0], "direct.example.org", "upper.example", "lower.upper.example"), blastSeeds(t)
+	peers := newPeers(t)
 	before := resting()
 
 	u, l := listen(t, "127.0.0.1")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	server := dnsserver.New(fixed(set), dnsserver.Options{})
+	server := dnsserver.New(fixed(set), dnsserver.Options{Peers: func() *dnsserver.Peers { return peers }})
 	go func() { done <- server.Serve(ctx, u, l) }()
 	addr := l.Addr().String()
 	more := func(sent int) bool {
@@ -178,6 +188,16 @@ func TestBlast(t *testing.T) {
 
 const everyGood = 1000 // spoiled packets to a good one
 
+// spoiled is a seed that was spoiled, or now and then is whole: what follows a
+// packet must not suffer from it.
+func spoiled(r *rand.Rand, seeds [][]byte) []byte {
+	seed := seeds[r.IntN(len(seeds))]
+	if r.IntN(8) == 0 {
+		return seed
+	}
+	return mutate(r, seed)
+}
+
 func blastUDP(t *testing.T, addr string, seeds [][]byte, more func(int) bool) (sent int) {
 	conn, err := net.Dial("udp", addr)
 	if err != nil {
@@ -191,7 +211,7 @@ func blastUDP(t *testing.T, addr string, seeds [][]byte, more func(int) bool) (s
 			time.Sleep(100 * time.Microsecond) // a socket's buffer holds few hundred; what it drops spoils nothing
 		}
 		if sent%everyGood != 0 {
-			_, _ = conn.Write(mutate(r, seeds[r.IntN(len(seeds))])) // an empty packet is fine, a full buffer too
+			_, _ = conn.Write(spoiled(r, seeds)) // an empty packet is fine, a full buffer too
 			continue
 		}
 		if !goodByUDP(t, addr) {
@@ -268,7 +288,7 @@ func spoiledFrames(r *rand.Rand, conn net.Conn, seeds [][]byte, more func(int) b
 		conn.Close()
 	}()
 	for left := everyGood; left > 0 && more(sent); left-- {
-		frame := framed(mutate(r, seeds[r.IntN(len(seeds))]))
+		frame := framed(spoiled(r, seeds))
 		if left > 3 && r.IntN(200) == 0 {
 			binary.BigEndian.PutUint16(frame, uint16(r.Uint32()))
 			left = 4

@@ -14,13 +14,14 @@ import (
 	"github.com/miekg/dns"
 
 	"directnode/dnsserver"
+	"directnode/zones"
 )
 
 // FuzzRoundTrip asks for any name and type, with any flags and sizes: what is
 // written parses, its counts are those of its sections, and written again by the
 // codec it says the same.
 func FuzzRoundTrip(f *testing.F) {
-	set := newSet(f)
+	sets := []*zones.Set{newSet(f), buildSigned(f, texts(f), modes[0]), buildSigned(f, texts(f), modes[1])}
 	for _, name := range []string{"bob.direct.example.org.", "robert.Direct.example.org.", "x.y.sub.structure.example.", "own.a.wild.structure.example.", "ca.upper.example.", "q.spiral.upper.example.", "mx.upper.example.", "ns3.a-rather-long-name-for-a-server.cut.upper.example.", "over.lower.upper.example.", "."} {
 		buf := make([]byte, 256)
 		n, err := dns.PackDomainName(name, buf, 0, nil, false)
@@ -29,6 +30,7 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 		for _, qtype := range []uint16{dns.TypeCERT, dns.TypeANY, dns.TypeMX} {
 			f.Add(buf[:n], qtype, uint16(0x0100), uint16(4096), uint8(qtype))
+			f.Add(buf[:n], qtype, uint16(0), uint16(1232), uint8(0x83+qtype<<4&0x30))
 		}
 	}
 	f.Fuzz(func(t *testing.T, name []byte, qtype, flags, size uint16, how uint8) {
@@ -40,8 +42,8 @@ func FuzzRoundTrip(f *testing.F) {
 		if how&1 != 0 {
 			q = append(q, 0, 0, byte(dns.TypeOPT), byte(size>>8), byte(size), 0, 0, how&0x80, 0, 0, 0)
 		}
-		tr := dnsserver.Transport{TCP: how&2 != 0, UDPCert: dnsserver.UDPCert(how >> 2 % 3)}
-		if a := dnsserver.Handle(set, q, tr); a != nil {
+		tr := dnsserver.Transport{TCP: how&2 != 0, UDPCert: dnsserver.UDPCert(how >> 2 & 3 % 3), At: signedAt}
+		if a := dnsserver.Handle(sets[how>>4&3%3], q, tr); a != nil {
 			holdRoundTrip(t, q, a, tr)
 		}
 	})

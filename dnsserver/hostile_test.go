@@ -74,3 +74,23 @@ func TestForgedQuestionsTakeNoDenialsFromTheProved(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoIsLimitedGetsWholeMessages: an error in a TSIG record is as small as an
+// answer gets, and stays what it is when its address is over its share.
+func TestWhoIsLimitedGetsWholeMessages(t *testing.T) {
+	set := newSet(t)
+	peers := newPeers(t)
+	d := dnsserver.New(fixed(set), dnsserver.Options{Limits: dnsserver.Limits{Rate: 1, Exempt: []netip.Prefix{}}, Peers: func() *dnsserver.Peers { return peers }}).Desk()
+	for _, key := range []string{tsigName, "nobody.example."} {
+		for _, qtype := range []uint16{dns.TypeAXFR, dns.TypeSOA, dns.TypeTKEY} {
+			q, _ := signed(t, question("direct.example.org.", qtype), key, dns.HmacSHA256, tsigText, tsigAt)
+			for i := range 10 {
+				a := d.Answer(nil, q, udpFrom("198.51.100.9"), tsigAt)
+				m := new(dns.Msg)
+				if err := m.Unpack(a); err != nil || m.IsTsig() == nil {
+					t.Fatalf("%s, key %s, answer %d: %v\n%s\n%x", dns.Type(qtype), key, i, err, m, a)
+				}
+			}
+		}
+	}
+}

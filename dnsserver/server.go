@@ -200,7 +200,7 @@ func (s *Server) account(r *reader, out []byte) []byte {
 	// The exempt are looked up as well: what is measured with them is what
 	// others get.
 	if s.rates != nil && !q.t.proved && s.rates.over(q.t.Peer, absence, q.t.At) && !s.limits.exempt(q.t.Peer) {
-		out = q.slip()
+		out = q.slip(out)
 	}
 	r.tally.count(q)
 	if q.refusal != "" { // only who has a key can bring this about

@@ -90,9 +90,9 @@ func (r *reply) truncate() {
 // still lets an honest client go on, by TCP. What carries no records is as small
 // as that already and stays. NXDOMAIN becomes NOERROR: it would be believed,
 // and is what the one who is limited wants to know.
-func (s *solver) slip() []byte {
+func (s *solver) slip(whole []byte) []byte {
 	if s.answers+s.authority == 0 {
-		return s.msg
+		return whole
 	}
 	s.truncate()
 	s.rcode = dns.RcodeSuccess

@@ -66,7 +66,8 @@ type session struct {
 
 	reader  ber.Reader
 	request request
-	query   query // scratch of search and compare, so that they allocate nothing
+	pinned  [maxPins]dit.Entry // scratch of search, empty between requests
+	query   query              // scratch of search and compare, so that they allocate nothing
 }
 
 // handle serves one message, appends the answers to s.out and says how to go

@@ -72,17 +72,22 @@ func (s *session) missed(q *request, err error) {
 
 // named offers the entries that the filter pins.
 func (s *session) named(q *request, p *query, base dit.Base, pins [][]byte) error {
-	var seen [maxPins]*dit.Entry
+	seen := s.pinned[:len(pins)]
+	defer func() {
+		for i := range seen {
+			seen[i].Reset()
+		}
+	}()
 	for i, value := range pins {
-		e := q.tree.ByMail(value)
-		if e == nil || !base.Contains(e, p.scope) {
+		e := &seen[i]
+		if !q.tree.FindMail(e, value) || !base.Contains(e, p.scope) {
+			e.Reset() // the same as no other
 			continue
 		}
 		repeated := false
-		for _, before := range seen[:i] {
-			repeated = repeated || before == e
+		for k := range i {
+			repeated = repeated || seen[k].Same(e)
 		}
-		seen[i] = e
 		if repeated {
 			continue
 		}

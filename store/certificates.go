@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/hex"
+	"slices"
 
 	"directnode/internal/direct"
 )
@@ -249,4 +250,24 @@ func (c Certificates) AtPlace(place uint32, yield func(Holding) bool) {
 		}
 		s = s[n:]
 	}
+}
+
+// SortedHoldings is Holdings by owner key. It costs a sort.
+func (c Certificates) SortedHoldings(yield func(Holding) bool) {
+	var list []Holding
+	for h := range c.Holdings {
+		list = append(list, h)
+	}
+	slices.SortFunc(list, func(a, b Holding) int { return compareFolded(a.OwnerText(), b.OwnerText()) })
+	for _, h := range list {
+		if !yield(h) {
+			return
+		}
+	}
+}
+
+// Same tells whether two holdings are one and the same, changed by nobody in
+// between.
+func (h Holding) Same(other Holding) bool {
+	return len(h.refs) == len(other.refs) && len(h.refs) > 0 && sameRefs(h.table, h.refs, other.table, other.refs)
 }

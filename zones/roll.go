@@ -247,3 +247,36 @@ func ForParent(s *store.Signing) (keys []store.DNSKey) {
 	}
 	return keys
 }
+
+// LargestTTL is the largest TTL among records.
+func LargestTTL(records []store.Record) (ttl uint32) {
+	for _, r := range records {
+		ttl = max(ttl, r.TTL)
+	}
+	return ttl
+}
+
+// NextSteps says what happens to the keys by itself, and what an operator is to
+// do, a sentence each.
+func NextSteps(s *store.Signing) (steps []string) {
+	switch s.Leaving {
+	case store.LeavingAsked:
+		return []string{"The parent is asked by CDS to remove the DS (RFC 8078). Have it removed where it does not look at CDS. The domain stays signed until then: a DS at the parent and no signatures here would make it unreachable. When the DS is gone, give `dnssec disable --ds-gone`."}
+	case store.LeavingDSGone:
+		return []string{fmt.Sprintf("The signatures go at %s, when no cache has the DS any more.", s.Unsigned.Format(time.RFC3339))}
+	}
+	for _, k := range s.Keys {
+		tag, due := KeyTag(s.Algorithm, k), k.Due.Format(time.RFC3339)
+		switch {
+		case k.State == store.KeyPublished && (k.Signs || k.Role == store.RoleKSK && len(ForParent(s)) == 0):
+			steps = append(steps, fmt.Sprintf("The DS of key %d is for the parent from %s on, when no cache has data without signatures any more.", tag, due))
+		case k.State == store.KeyPublished:
+			steps = append(steps, fmt.Sprintf("Key %d is taken into use at %s, when every cache knows it.", tag, due))
+		case k.State == store.KeyReady:
+			steps = append(steps, fmt.Sprintf("The DS of key %d is to be at the parent, in the place of any other. A parent that looks at CDS takes it by itself. When all servers of the parent have it, give `dnssec ds-seen`.", tag))
+		case k.State == store.KeyRetired:
+			steps = append(steps, fmt.Sprintf("Key %d is removed at %s, when no cache needs it any more.", tag, due))
+		}
+	}
+	return steps
+}

@@ -60,6 +60,9 @@ func showDomain(w io.Writer, d admin.Domain) {
 	for _, r := range d.Delegation {
 		fmt.Fprintln(w, "  "+r)
 	}
+	for _, step := range d.DNSSEC {
+		fmt.Fprintf(w, "\nDNSSEC: %s\n", step)
+	}
 	if d.Transfer != nil {
 		showTransfer(w, d.Transfer)
 	}

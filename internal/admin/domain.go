@@ -138,7 +138,10 @@ func (s *Service) ShowDomain(_ context.Context, req DomainRequest) (Domain, erro
 	for _, r := range data.Records {
 		show.Records = append(show.Records, fmt.Sprintf("%s %d IN %s %s", r.Name, r.TTL, r.Type, r.Data))
 	}
-	show.Delegation = zones.Delegation(v, data.Domain)
+	show.Delegation = append(zones.Delegation(v, data.Domain), zones.DS(data.Domain, data.Signing)...)
+	if data.Signing != nil {
+		show.DNSSEC = zones.NextSteps(data.Signing)
+	}
 	show.Transfer = s.shownTransfer(v, data.Domain)
 	return show, nil
 }

@@ -35,7 +35,8 @@ func TestAPlanComesBeforeTheChange(t *testing.T) {
 	for _, dry := range []bool{true, false} {
 		before := n.store.View()
 		var plans []admin.ZonePlan
-		res, err := n.client.Import(t.Context(), "zone.import", admin.ImportRequest{Origin: "a.direct.test", DryRun: dry}, whole("z", zone), func(e admin.Event) {
+		src := admin.Source{Name: "z", Text: strings.NewReader(zone)}
+		res, err := n.ImportZoneText(t.Context(), admin.ImportRequest{Origin: "a.direct.test", DryRun: dry}, src, func(e admin.Event) {
 			if e.Plan != nil {
 				plans = append(plans, *e.Plan)
 				if n.store.View() != before {
@@ -60,9 +61,14 @@ func TestAPlanComesBeforeTheChange(t *testing.T) {
 			t.Errorf("dry run %v: changed %v", dry, n.store.View() != before)
 		}
 	}
-	// Again: nothing changes but what was removed meanwhile.
-	res, err := n.client.Import(t.Context(), "zone.import", admin.ImportRequest{Origin: "a.direct.test", DryRun: true}, []admin.Upload{text("z", zone, -1)}, nil)
-	if err != nil || len(res.Plan.Records.Changes) != 0 || res.Plan.Certificates.Known != 3 {
+	// Again, through the socket: the plan says that nothing changes.
+	var plan *admin.ZonePlan
+	res, err := n.client.Import(t.Context(), "zone.import", admin.ImportRequest{Origin: "a.direct.test", DryRun: true}, []admin.Upload{text("z", zone, -1)}, func(e admin.Event) {
+		if e.Plan != nil {
+			plan = e.Plan
+		}
+	})
+	if err != nil || plan == nil || len(plan.Records.Changes) != 0 || res.Plan.Certificates.Known != 3 {
 		t.Errorf("again: %+v, %v", res.Plan, err)
 	}
 }

@@ -20,6 +20,7 @@ type Domain struct {
 	Anchors      int       `json:"anchors"`
 	Records      []string  `json:"records,omitempty"`    // show: zone text, a line each
 	Delegation   []string  `json:"delegation,omitempty"` // show: what to hand to the parent
+	DNSSEC       []string  `json:"dnssec,omitempty"`     // show: what comes next for the keys of a signed domain
 	Transfer     *Transfer `json:"transfer,omitempty"`   // show: what it has to do with other name servers
 }
 

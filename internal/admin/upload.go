@@ -33,6 +33,9 @@ func (c *Client) Import(ctx context.Context, name string, req ImportRequest, fil
 		w.CloseWithError(err)
 	}()
 	defer r.Close()
+	// The transport waits for a body that waits for a pipe nobody writes to.
+	unhook := context.AfterFunc(ctx, func() { r.CloseWithError(context.Cause(ctx)) })
+	defer unhook()
 	res, err := c.post(ctx, "stream/"+name, r)
 	if err == nil {
 		defer res.Body.Close()

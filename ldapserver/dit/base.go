@@ -66,7 +66,7 @@ func (t *Tree) findOwner(key string) *Entry {
 		mail = value + "@" + c.data.Domain.String()
 	}
 	for _, m := range []string{mail, quotedMail(mail)} {
-		if e := c.find([]byte(m)); e != nil {
+		if e := new(Entry); c.find(e, []byte(m)) {
 			if dn, err := canonical([]byte(e.DN())); err == nil && dn == key {
 				return e
 			}
@@ -102,8 +102,8 @@ func (b Base) Entry() *Entry { return b.entry }
 // empty base as the parent of them all: some clients search a subtree there.
 // The root DSE itself is in no scope but its own base (RFC 4512 §5.1).
 func (b Base) Contains(e *Entry, s Scope) bool {
-	if s == ScopeBase || e == b.entry {
-		return e == b.entry && (s == ScopeBase || s == ScopeSubtree && e.kind != kindRoot)
+	if same := e.Same(b.entry); s == ScopeBase || same {
+		return same && (s == ScopeBase || s == ScopeSubtree && e.kind != kindRoot)
 	}
 	if e.suffix == nil {
 		return false

@@ -25,23 +25,24 @@ const (
 // escapeValue writes an attribute value as RFC 4514 §2.4 wants it: specials
 // and the leading and trailing ones behind a backslash, octets outside of
 // printable ASCII in hexadecimal.
-func escapeValue(v string) string {
-	var b strings.Builder
+func escapeValue(v string) string { return string(appendEscaped(nil, []byte(v))) }
+
+// appendEscaped is escapeValue for callers with a buffer.
+func appendEscaped(dst, v []byte) []byte {
 	for i := range len(v) {
 		c := v[i]
 		switch {
 		case strings.IndexByte(`"+,;<>\`, c) >= 0,
 			c == ' ' && (i == 0 || i == len(v)-1),
 			c == '#' && i == 0:
-			b.WriteByte('\\')
-			b.WriteByte(c)
+			dst = append(dst, '\\', c)
 		case c < ' ' || c > '~':
-			fmt.Fprintf(&b, `\%02x`, c)
+			dst = fmt.Appendf(dst, `\%02x`, c)
 		default:
-			b.WriteByte(c)
+			dst = append(dst, c)
 		}
 	}
-	return b.String()
+	return dst
 }
 
 // contextDN is the name of a domain's naming context (RFC 2247 §2).

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 
 	"directnode/internal/ber"
+	"directnode/store"
 )
 
 type kind uint8
@@ -18,16 +19,16 @@ const (
 // Entry is one entry of the directory, encoded as far as an answer allows: the
 // name and the text attributes stand ready as PartialAttributes of RFC 4511
 // §4.1.7, the certificates are the store's own octets, so that a million of
-// them are in memory once. An Entry never changes.
+// them are in memory once. An Entry does not change but by FindMail.
 type Entry struct {
 	kind     kind
-	key      string   // mail in lower case; empty without mail
-	suffix   *suffix  // the naming context; nil for root DSE and subschema
-	encoded  []byte   // LDAPDN, then the text attributes
-	nameEnd  int      // where the LDAPDN ends in encoded
-	spans    []span   // the text attributes, in order
-	certs    [][]byte // values of userCertificate, DER
-	certSize int      // octets of the certs as OCTET STRINGs, headers included
+	held     store.Holding // of an owner: what the entry is made of
+	suffix   *suffix       // the naming context; nil for root DSE and subschema
+	encoded  []byte        // LDAPDN, then the text attributes
+	nameEnd  int           // where the LDAPDN ends in encoded
+	spans    []span        // the text attributes, in order
+	certs    [][]byte      // values of userCertificate, DER
+	certSize int           // octets of the certs as OCTET STRINGs, headers included
 }
 
 // span says up to where in Entry.encoded an attribute reaches.
@@ -40,7 +41,34 @@ type span struct {
 func (e *Entry) DN() string { return string(contentOf(e.encoded[:e.nameEnd])) }
 
 // Mail is the entry's mail value in lower case, empty for entries without.
-func (e *Entry) Mail() string { return e.key }
+func (e *Entry) Mail() string {
+	values := e.values(Mail)
+	v, _ := values.next()
+	return string(fold(nil, v))
+}
+
+// Same tells whether two entries are one, in one generation of the tree or, for
+// an owner whose certificates nobody touched, in several.
+func (e *Entry) Same(other *Entry) bool {
+	return e == other || e != nil && other != nil && e.held.Same(other.held) && e.suffix.dn == other.suffix.dn
+}
+
+// Reset empties an entry but for its buffers, so that it keeps no generation of
+// the tree in memory.
+func (e *Entry) Reset() {
+	clear(e.certs)
+	*e = Entry{encoded: e.encoded[:0], spans: e.spans[:0], certs: e.certs[:0]}
+}
+
+// add appends an attribute with one value.
+func (e *Entry) add(a Attr, value []byte) {
+	name := a.Name()
+	values := Size(len(value))
+	e.encoded = ber.AppendHeader(e.encoded, ber.Sequence, Size(len(name))+Size(values))
+	e.encoded = append(ber.AppendHeader(e.encoded, ber.OctetString, len(name)), name...)
+	e.encoded = ber.AppendTLV(ber.AppendHeader(e.encoded, ber.Set, values), ber.OctetString, value)
+	e.spans = append(e.spans, span{uint32(len(e.encoded)), a})
+}
 
 // Certificates gives the values of userCertificate. They must not be changed.
 func (e *Entry) Certificates() [][]byte { return e.certs }

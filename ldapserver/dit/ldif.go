@@ -300,7 +300,7 @@ func WriteLDIF(w io.Writer, v View, d direct.Domain) error {
 	out.WriteString("version: 1\n")
 	for _, c := range t.contexts {
 		c.suffix.entry.writeLDIF(out)
-		c.each(func(e *Entry) bool {
+		c.eachSorted(func(e *Entry) bool {
 			e.writeLDIF(out)
 			return true
 		})

@@ -6,8 +6,9 @@
 // one inetOrgPerson entry per owner (RFC 2798), with the address, or for an
 // organization the bare domain name, in `mail` and the certificates in
 // `userCertificate`. A tree is immutable; Update makes the next one and shares
-// everything that did not change, down to the single entry. Look-ups by mail
-// cost one hash, whatever the number of entries.
+// everything that did not change. Entries of owners are made when they are asked
+// for, of the store's octets. Look-ups by mail cost one hash, whatever the number
+// of entries.
 //
 // The package also decides how attributes compare (schema.go, match.go) and
 // reads and writes LDIF (RFC 2849). It has no socket and no clock.
@@ -21,10 +22,11 @@ package dit
 import (
 	"bytes"
 	"fmt"
-	"maps"
+	"iter"
 	"slices"
 	"strings"
 
+	"directnode/internal/ber"
 	"directnode/internal/direct"
 	"directnode/store"
 )
@@ -117,12 +119,23 @@ func (t *Tree) Len() int {
 // spaces that string preparation takes off.
 const maxMail = 320
 
-// ByMail finds the entry whose mail equals an assertion value under
-// caseIgnoreIA5Match, nil if there is none. It does not allocate.
+// ByMail is FindMail with an entry of its own; nil if there is none.
 func (t *Tree) ByMail(assertion []byte) *Entry {
+	e := new(Entry)
+	if !t.FindMail(e, assertion) {
+		return nil
+	}
+	return e
+}
+
+// FindMail makes the entry whose mail equals an assertion value under
+// caseIgnoreIA5Match, and tells whether there is one. What e held before is
+// overwritten; an entry that is used again and again is made without
+// allocating.
+func (t *Tree) FindMail(e *Entry, assertion []byte) bool {
 	assertion = bytes.Trim(assertion, " ")
 	if len(assertion) > maxMail || len(assertion) == 0 {
-		return nil
+		return false
 	}
 	var buf [maxMail]byte
 	key := fold(buf[:0], assertion)
@@ -130,10 +143,8 @@ func (t *Tree) ByMail(assertion []byte) *Entry {
 	// the key is kept as the value has it.
 	domain := key[bytes.LastIndexByte(key, '@')+1:]
 	for len(domain) > 0 {
-		if c := t.byDomain[string(domain)]; c != nil {
-			if e := c.find(key); e != nil {
-				return e
-			}
+		if c := t.byDomain[string(domain)]; c != nil && c.find(e, key) {
+			return true
 		}
 		dot := bytes.IndexByte(domain, '.')
 		if dot < 0 {
@@ -141,7 +152,7 @@ func (t *Tree) ByMail(assertion []byte) *Entry {
 		}
 		domain = domain[dot+1:] // an owner below the domain that publishes it
 	}
-	return nil
+	return false
 }
 
 // suffix is the identity of a naming context, shared by its generations and
@@ -151,17 +162,13 @@ type suffix struct {
 	entry *Entry // the context's own entry
 }
 
-// context is one domain's part of the tree.
+// context is one domain's part of the tree. The entries of its owners are made
+// when they are asked for, of the store's own octets: there may be a million.
 type context struct {
 	data   *store.DomainData // what it was made of
 	suffix *suffix
-	shards []map[string]*Entry // by key; a power of two of them
-	count  int
+	count  int // owners with an entry
 }
-
-// shardSize is how many entries a shard is made for: what one changed entry
-// costs to copy. Small domains have one shard.
-const shardSize = 256
 
 // next makes the context for new data; c is the one before or nil.
 func (c *context) next(d *store.DomainData) *context {
@@ -171,202 +178,68 @@ func (c *context) next(d *store.DomainData) *context {
 	n := &context{data: d}
 	if c == nil {
 		n.suffix = newSuffix(d.Domain)
-		c = &context{data: &store.DomainData{}, shards: make([]map[string]*Entry, 1)}
-	} else {
-		n.suffix = c.suffix
+		n.count = countEntries(d)
+		return n
 	}
-	groups := touched(c.data, d)
-	n.shards = slices.Clone(c.shards)
+	n.suffix = c.suffix
+	owners, _, ok := d.Since(c.data)
+	if !ok {
+		n.count = countEntries(d)
+		return n
+	}
 	n.count = c.count
-	for _, g := range groups {
-		n.count += g.balance
-	}
-	if want := shardCount(n.count); want > 2*len(n.shards) {
-		n.shards = rehash(n.shards, want)
-	}
-	n.apply(groups)
-	return n
-}
-
-// apply puts the changed owners into the shards. A shard is copied before it
-// is written, for it belongs to the generation before as well.
-func (c *context) apply(groups []group) {
-	fresh := make([]bool, len(c.shards)) // shards that belong to c alone
-	for _, g := range groups {
-		i := shardOf(g.key, len(c.shards))
-		if !fresh[i] {
-			fresh[i] = true
-			copied := make(map[string]*Entry, len(c.shards[i])+1)
-			maps.Copy(copied, c.shards[i])
-			c.shards[i] = copied
+	for _, o := range owners {
+		key := []byte(o.Key())
+		if c.data.Certificates.Of(key).AnyLDAP() {
+			n.count--
 		}
-		if len(g.certs) == 0 {
-			delete(c.shards[i], g.key)
-			continue
+		if d.Certificates.Of(key).AnyLDAP() {
+			n.count++
 		}
-		c.shards[i][g.key] = c.ownerEntry(g)
-	}
-}
-
-func shardCount(entries int) int {
-	n := 1
-	for n*shardSize < entries {
-		n *= 2
 	}
 	return n
 }
 
-func rehash(old []map[string]*Entry, n int) []map[string]*Entry {
-	shards := make([]map[string]*Entry, n)
-	for _, shard := range old {
-		for k, e := range shard {
-			i := shardOf(k, n)
-			if shards[i] == nil {
-				shards[i] = map[string]*Entry{}
-			}
-			shards[i][k] = e
+func countEntries(d *store.DomainData) (n int) {
+	for h := range d.Certificates.Holdings {
+		if h.AnyLDAP() {
+			n++
 		}
 	}
-	return shards
+	return n
 }
 
-// shardOf hashes a key by FNV-1a. Keys are the administrator's, not the
-// client's, so that a keyed hash would buy nothing.
-func shardOf[K string | []byte](key K, shards int) int {
-	h := uint64(14695981039346656037)
-	for i := range len(key) {
-		h = (h ^ uint64(key[i])) * 1099511628211
+// find makes the entry of the owner with this key.
+func (c *context) find(e *Entry, key []byte) bool {
+	h := c.data.Certificates.Of(key)
+	if !h.AnyLDAP() {
+		return false
 	}
-	return int(h>>32) & (shards - 1)
+	c.fill(e, h)
+	return true
 }
 
-func (c *context) find(key []byte) *Entry {
-	return c.shards[shardOf(key, len(c.shards))][string(key)]
+// each calls f for every owner's entry until f says false. The order is the
+// store's: the same for as long as the process runs. The entry is good until f
+// returns.
+func (c *context) each(f func(*Entry) bool) bool { return c.walk(c.data.Certificates.Holdings, f) }
+
+// eachSorted is each in the order of the keys.
+func (c *context) eachSorted(f func(*Entry) bool) bool {
+	return c.walk(c.data.Certificates.SortedHoldings, f)
 }
 
-// each calls f for every owner's entry in the order of the keys, until f says
-// false.
-func (c *context) each(f func(*Entry) bool) bool {
-	last := ""
-	for cert := range c.data.Certificates.Sorted {
-		if !cert.PublishLDAP {
+func (c *context) walk(holdings iter.Seq[store.Holding], f func(*Entry) bool) bool {
+	var e Entry
+	for h := range holdings {
+		if !h.AnyLDAP() {
 			continue
 		}
-		key := cert.Owner.Key()
-		if key == last {
-			continue
-		}
-		last = key
-		if !f(c.find([]byte(key))) {
+		if c.fill(&e, h); !f(&e) {
 			return false
 		}
 	}
 	return true
-}
-
-// group is one owner with the certificates that are published for it now; with
-// none, its entry goes away.
-type group struct {
-	key     string
-	owner   direct.Owner
-	certs   [][]byte
-	balance int // entries more than before: -1, 0 or 1
-}
-
-// touched gives the owners whose published certificates differ between two
-// generations of a domain. The store names them if it made one generation of
-// the other; else the lists are compared.
-func touched(old, new *store.DomainData) []group {
-	var groups []group
-	owners, _, ok := new.Since(old)
-	if !ok {
-		return difference(slices.Collect(old.Certificates.Sorted), slices.Collect(new.Certificates.Sorted))
-	}
-	for _, o := range owners {
-		if g, changed := compare(old.Owned(o), new.Owned(o)); changed {
-			groups = append(groups, g)
-		}
-	}
-	return groups
-}
-
-// difference walks two lists of certificates, both sorted by owner.
-func difference(old, new []store.Certificate) []group {
-	var groups []group
-	for len(old) > 0 || len(new) > 0 {
-		a, b := run(old), run(new)
-		if order := compareRuns(a, b); order < 0 {
-			b = nil
-		} else if order > 0 {
-			a = nil
-		}
-		old, new = old[len(a):], new[len(b):]
-		if g, changed := compare(a, b); changed {
-			groups = append(groups, g)
-		}
-	}
-	return groups
-}
-
-// compare holds an owner's certificates of two generations against each other.
-func compare(a, b []store.Certificate) (group, bool) {
-	if sameCertificates(a, b) {
-		return group{}, false
-	}
-	g := group{certs: ders(b)}
-	if len(b) > 0 {
-		g.owner = b[0].Owner
-	} else {
-		g.owner = a[0].Owner
-	}
-	g.key = g.owner.Key()
-	had, has := slices.ContainsFunc(a, published), len(g.certs) > 0
-	switch {
-	case has && !had:
-		g.balance = 1
-	case had && !has:
-		g.balance = -1
-	}
-	return g, had || has
-}
-
-func published(c store.Certificate) bool { return c.PublishLDAP }
-
-// run is the certificates of the first owner in the list.
-func run(list []store.Certificate) []store.Certificate {
-	n := 0
-	for n < len(list) && (list[n].Owner == list[0].Owner || list[n].Owner.Key() == list[0].Owner.Key()) {
-		n++
-	}
-	return list[:n]
-}
-
-func compareRuns(a, b []store.Certificate) int {
-	switch {
-	case len(a) == 0:
-		return 1
-	case len(b) == 0:
-		return -1
-	case a[0].Owner == b[0].Owner:
-		return 0
-	}
-	return strings.Compare(a[0].Owner.Key(), b[0].Owner.Key())
-}
-
-func sameCertificates(a, b []store.Certificate) bool {
-	return slices.EqualFunc(a, b, func(x, y store.Certificate) bool {
-		return x.SHA256 == y.SHA256 && x.PublishLDAP == y.PublishLDAP && x.Owner == y.Owner
-	})
-}
-
-func ders(list []store.Certificate) [][]byte {
-	var out [][]byte
-	for _, c := range list {
-		if c.PublishLDAP {
-			out = append(out, c.DER)
-		}
-	}
-	return out
 }
 
 func newSuffix(d direct.Domain) *suffix {
@@ -381,30 +254,56 @@ func newSuffix(d direct.Domain) *suffix {
 	return s
 }
 
-// ownerEntry makes the entry of an address or an organization.
-func (c *context) ownerEntry(g group) *Entry {
-	mail := g.owner.String()
-	local, name := "", "cn="+escapeValue(mail)
-	if g.owner.IsAddress() {
-		local = g.owner.Address().Local()
-		if g.owner.Domain() == c.data.Domain {
-			name = "uid=" + escapeValue(local)
+// fill makes the entry of an address or an organization.
+func (c *context) fill(e *Entry, h store.Holding) {
+	mail := h.OwnerText()
+	local, inside := localOf(mail, h), hasSuffix(mail, c.data.Domain.String())
+	*e = Entry{kind: kindOwner, suffix: c.suffix, held: h, encoded: e.encoded[:0], spans: e.spans[:0], certs: e.certs[:0]}
+	var buf [maxDN]byte
+	dn := buf[:0]
+	if len(local) > 0 && inside {
+		dn = appendEscaped(append(dn, "uid="...), local)
+	} else {
+		dn = appendEscaped(append(dn, "cn="...), mail)
+	}
+	dn = append(append(dn, ','), c.suffix.dn...)
+	e.encoded = ber.AppendTLV(e.encoded, ber.OctetString, dn)
+	e.nameEnd = len(e.encoded)
+	e.encoded = append(e.encoded, personClasses...)
+	e.spans = append(e.spans, span{uint32(len(e.encoded)), ObjectClass})
+	e.add(CommonName, mail)
+	e.add(Surname, mail)
+	if len(local) > 0 {
+		e.add(UserID, local)
+	}
+	e.add(Mail, mail)
+	for i := range h.Len() {
+		if h.InLDAP(i) {
+			der := h.DER(i)
+			e.certs = append(e.certs, der)
+			e.certSize += Size(len(der))
 		}
 	}
-	b := newEntryBuilder(name+","+c.suffix.dn, kindOwner)
+}
+
+// personClasses is the objectClass of every owner, encoded. It never changes.
+var personClasses = func() []byte {
+	b := newEntryBuilder("", kindOwner)
 	b.add(ObjectClass, "top", "person", "organizationalPerson", "inetOrgPerson")
-	b.add(CommonName, mail)
-	b.add(Surname, mail)
-	if local != "" {
-		b.add(UserID, local)
-	}
-	b.add(Mail, mail)
 	e := b.entry()
-	e.key = g.key
-	e.suffix = c.suffix
-	e.certs = g.certs
-	for _, der := range g.certs {
-		e.certSize += Size(len(der))
+	return e.encoded[e.nameEnd:]
+}()
+
+// localOf is the local part of an owner without quotes, empty for an
+// organization.
+func localOf(owner []byte, h store.Holding) []byte {
+	if len(owner) > 0 && owner[0] == '"' {
+		return []byte(h.Owner().Address().Local())
 	}
-	return e
+	return owner[:max(0, bytes.LastIndexByte(owner, '@'))]
+}
+
+// hasSuffix tells an owner of the domain from one below it.
+func hasSuffix(owner []byte, domain string) bool {
+	return string(owner[bytes.LastIndexByte(owner, '@')+1:]) == domain
 }

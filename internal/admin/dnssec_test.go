@@ -1,0 +1,75 @@
+package admin_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"directnode/internal/admin"
+)
+
+func TestADomainIsSignedRolledAndUnsigned(t *testing.T) {
+	n := newNode(t)
+	ctx := t.Context()
+	req := admin.DNSSECRequest{Domain: "a.direct.test"}
+	order := func(name string, req admin.DNSSECRequest) (admin.DNSSEC, *admin.Error) {
+		t.Helper()
+		var ans admin.DNSSEC
+		err := n.client.Do(ctx, name, req, &ans)
+		var e *admin.Error
+		if err != nil && !errors.As(err, &e) {
+			t.Fatal(err)
+		}
+		return ans, e
+	}
+	for _, name := range []string{"dnssec.roll", "dnssec.ds-seen", "dnssec.disable"} {
+		if _, e := order(name, req); e == nil || e.ID != "DN-DNSSEC-002" {
+			t.Errorf("%s of a domain that is not signed: %v", name, e)
+		}
+	}
+	for _, bad := range []admin.DNSSECRequest{{Domain: req.Domain, Algorithm: "rsasha1"}, {Domain: req.Domain, Denial: "nsec"}} {
+		if _, e := order("dnssec.enable", bad); e == nil || e.Code != admin.CodeUsage {
+			t.Errorf("%+v: %v", bad, e)
+		}
+	}
+	is, e := order("dnssec.enable", req)
+	if e != nil || !is.Signed || len(is.Keys) != 1 || is.Keys[0].State != "published" || !is.Keys[0].Signs || len(is.DS) != 0 || len(is.Next) != 1 {
+		t.Fatalf("%+v, %v", is, e)
+	}
+	if _, e := order("dnssec.ds-seen", req); e == nil || e.ID != "DN-DNSSEC-004" {
+		t.Errorf("ds-seen before the key is ready: %v", e)
+	}
+	if _, e := order("dnssec.enable", admin.DNSSECRequest{Domain: req.Domain, Algorithm: "ed25519"}); e == nil || e.ID != "DN-DNSSEC-003" {
+		t.Errorf("another algorithm: %v", e)
+	}
+	if is, e = order("dnssec.enable", admin.DNSSECRequest{Domain: req.Domain, Denial: "nsec3"}); e != nil || is.Denial != "nsec3" {
+		t.Errorf("another denial: %+v, %v", is, e)
+	}
+	later := time.Now().AddDate(0, 0, 3)
+	if err := n.AdvanceKeys(ctx, later); err != nil {
+		t.Fatal(err)
+	}
+	shown, err := n.ShowDomain(ctx, admin.DomainRequest{Domain: req.Domain})
+	if err != nil || !strings.Contains(strings.Join(shown.Delegation, "\n"), " DS ") || len(shown.DNSSEC) != 1 {
+		t.Errorf("%+v, %v", shown, err)
+	}
+	if is, e = order("dnssec.ds-seen", req); e != nil || is.Keys[0].State != "active" {
+		t.Fatalf("%+v, %v", is, e)
+	}
+	if is, e = order("dnssec.roll", req); e != nil || len(is.Keys) != 2 {
+		t.Fatalf("%+v, %v", is, e)
+	}
+	if is, e = order("dnssec.disable", req); e != nil || !is.Signed || !strings.Contains(is.Next[0], "RFC 8078") {
+		t.Fatalf("%+v, %v", is, e)
+	}
+	if is, e = order("dnssec.disable", admin.DNSSECRequest{Domain: req.Domain, DSGone: true, DSTTL: "1h"}); e != nil || !is.Signed {
+		t.Fatalf("%+v, %v", is, e)
+	}
+	if err := n.AdvanceKeys(ctx, time.Now().Add(3*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if is, e = order("dnssec.status", req); e != nil || is.Signed {
+		t.Fatalf("%+v, %v", is, e)
+	}
+}
