@@ -1,0 +1,188 @@
+package main
+
+import (
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"directnode/internal/admin"
+	"directnode/internal/direct"
+	"directnode/internal/testnode"
+	"directnode/internal/testpki"
+)
+
+// pair is a primary and a node that follows it.
+func pair(t *testing.T) (primary, secondary *peerNode) {
+	t.Helper()
+	primary, secondary = newPeerNode(t), newPeerNode(t)
+	const name = "pair.example"
+	secret := primary.key(name, "hmac-sha512")
+	if _, err := secondary.admin.AddTSIGKey(t.Context(), admin.TSIGRequest{Name: name, Algorithm: "hmac-sha512", Secret: secret}); err != nil {
+		t.Fatal(err)
+	}
+	primary.set(admin.TransferRequest{Allow: &[]string{name + "@127.0.0.1"}, Notify: &[]string{secondary.addr.String() + "=" + name}})
+	secondary.set(admin.TransferRequest{Primaries: &[]string{primary.addr.String() + "=" + name}})
+	secondary.eventually("the first transfer", func(s *admin.Secondary) bool { return s.State == "current" && *s.Serial == primary.serial() })
+	return primary, secondary
+}
+
+// eventually waits for a state of the domain's secondary.
+func (n *peerNode) eventually(what string, holds func(*admin.Secondary) bool) {
+	n.t.Helper()
+	testnode.Eventually(n.t, what, func() bool { return holds(n.show()) })
+}
+
+func (n *peerNode) show() *admin.Secondary {
+	n.t.Helper()
+	d, err := n.admin.ShowDomain(n.t.Context(), admin.DomainRequest{Domain: peerZone})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return d.Transfer.Secondary
+}
+
+// leaf is a certificate of a user, in PEM; another one for another serial number.
+func leaf(t *testing.T, user string, serial int64) []byte {
+	l := testpki.New(t).Root("Root").Leaf(user, testpki.Address(user+"@"+peerZone), testpki.Serial(serial))
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.DER})
+}
+
+func (n *peerNode) importCert(pemText []byte) (admin.ImportResult, error) {
+	return n.admin.ImportCertificates(n.t.Context(), admin.ImportRequest{Files: []admin.File{{Name: "c.pem", Data: pemText}}})
+}
+
+func (n *peerNode) ask(name string, qtype uint16) *dns.Msg {
+	n.t.Helper()
+	m := new(dns.Msg)
+	m.SetQuestion(name+"."+peerZone+".", qtype)
+	r, _, err := (&dns.Client{Net: "tcp", Timeout: 5 * time.Second}).Exchange(m, n.addr.String())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return r
+}
+
+// TestAZoneOfTwoPublishersIsMergedAndConflictsAreRefusedByName: the owner's
+// certificates are answered beside ours, and where both have a say the whole
+// transfer is refused and the old data stays.
+func TestAZoneOfTwoPublishersIsMergedAndConflictsAreRefusedByName(t *testing.T) {
+	primary, secondary := pair(t)
+	if _, err := secondary.importCert(leaf(t, "bob", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := primary.importCert(leaf(t, "carol", 1)); err != nil {
+		t.Fatal(err)
+	}
+	secondary.eventually("carol's certificate", func(s *admin.Secondary) bool { return *s.Serial == primary.serial() })
+	for _, who := range []string{"bob", "carol"} {
+		if r := secondary.ask(who, dns.TypeCERT); len(r.Answer) != 1 {
+			t.Errorf("%s: %s", who, r)
+		}
+	}
+	// Our certificate where the owner publishes one.
+	if res, err := secondary.importCert(leaf(t, "carol", 2)); err == nil || !strings.Contains(err.Error(), "carol."+peerZone) {
+		t.Errorf("a certificate at the owner's name: %+v %v", res, err)
+	}
+	// The owner's certificate where we publish one.
+	before := *secondary.show().Serial
+	if _, err := primary.importCert(leaf(t, "bob", 2)); err != nil {
+		t.Fatal(err)
+	}
+	secondary.eventually("the conflict", func(s *admin.Secondary) bool { return s.State == "stale" && strings.Contains(s.Error, "bob."+peerZone) })
+	if s := secondary.show(); *s.Serial != before {
+		t.Errorf("serial %d was taken, with a conflict", *s.Serial)
+	}
+	if r := secondary.ask("bob", dns.TypeCERT); len(r.Answer) != 1 {
+		t.Errorf("bob: %s", r)
+	}
+	if !strings.Contains(secondary.kinds.String(), "bob."+peerZone) {
+		t.Errorf("the log does not name it:\n%s", secondary.kinds)
+	}
+}
+
+func TestRecordsOfASecondaryAreNotEditedHere(t *testing.T) {
+	_, secondary := pair(t)
+	_, err := secondary.admin.ImportZone(t.Context(), admin.ImportRequest{Origin: peerZone, Files: []admin.File{{Name: "zone", Data: []byte("@ 60 TXT x\n")}}})
+	var refusal *admin.Error
+	if !errors.As(err, &refusal) || refusal.ID != "DN-TRANSFER-002" {
+		t.Errorf("a zone import: %v", err)
+	}
+	secondary.set(admin.TransferRequest{Primaries: &[]string{}})
+	if _, err := secondary.admin.ImportZone(t.Context(), admin.ImportRequest{Origin: peerZone, Files: []admin.File{{Name: "zone", Data: []byte("@ 60 TXT x\n")}}}); err != nil {
+		t.Errorf("after --none: %v", err)
+	}
+}
+
+// TestAZoneWhosePrimaryIsSilentExpires and is answered again when it speaks.
+func TestAZoneWhosePrimaryIsSilentExpires(t *testing.T) {
+	_, secondary := pair(t)
+	d, err := direct.ParseDomain(peerZone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secondary.peering.mu.Lock()
+	f := secondary.peering.followers[d]
+	secondary.peering.mu.Unlock()
+	testnode.Eventually(t, "the settings with what was taken", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.transfer.Taken != nil
+	})
+	_, _, expire := f.timers()
+	now := time.Now()
+	f.expireBy(now.Add(expire - time.Minute))
+	if r := secondary.ask("ns", dns.TypeSOA); r.Rcode == dns.RcodeServerFailure {
+		t.Error("it expires before its time")
+	}
+	f.expireBy(now.Add(expire + time.Minute))
+	if r := secondary.ask("node", dns.TypeA); r.Rcode != dns.RcodeServerFailure || len(r.Answer)+len(r.Ns) > 0 {
+		t.Errorf("expired: %s", r)
+	}
+	if s := secondary.show(); s.State != "expired" {
+		t.Errorf("state %s", s.State)
+	}
+	// A certificate that changes meanwhile does not bring it back.
+	if _, err := secondary.importCert(leaf(t, "bob", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if r := secondary.ask("bob", dns.TypeCERT); r.Rcode != dns.RcodeServerFailure {
+		t.Errorf("after a change: %s", r)
+	}
+	f.plan(nil, now.Add(expire+2*time.Minute))
+	f.expireBy(now.Add(expire + 2*time.Minute))
+	if r := secondary.ask("bob", dns.TypeCERT); len(r.Answer) != 1 {
+		t.Errorf("answered again: %s", r)
+	}
+}
+
+// TestTheTimersOfAPrimaryAreBounded crosses each bound.
+func TestTheTimersOfAPrimaryAreBounded(t *testing.T) {
+	primary, secondary := pair(t)
+	d, err := direct.ParseDomain(peerZone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		soa                    string
+		refresh, retry, expire time.Duration
+	}{
+		{"1 1 1", minRefresh, minRetry, minExpire},
+		{"4000000 4000000 4000000", maxRefresh, maxRetry, 4_000_000 * time.Second},
+		{"7200 900 86400", 2 * time.Hour, 15 * time.Minute, 24 * time.Hour},
+	} {
+		text := fmt.Appendf(nil, "$TTL 60\n@ SOA ns h %d %s 60\n@ NS ns\nns A 127.0.0.1\n", i, c.soa)
+		if _, err := primary.admin.ImportZone(t.Context(), admin.ImportRequest{Origin: peerZone, Files: []admin.File{{Name: "zone", Data: text}}}); err != nil {
+			t.Fatal(err)
+		}
+		secondary.eventually("the new SOA", func(s *admin.Secondary) bool { return *s.Serial == primary.serial() })
+		f := &follower{node: secondary.node, domain: d}
+		if refresh, retry, expire := f.timers(); refresh != c.refresh || retry != c.retry || expire != c.expire {
+			t.Errorf("%s: %v %v %v", c.soa, refresh, retry, expire)
+		}
+	}
+}
