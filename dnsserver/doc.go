@@ -17,8 +17,12 @@
 // theirs, truncate.go tells what others do not get, rrl.go how much of the rest.
 // docs/AMPLIFICATION.md has the figures; Server.Stats counts.
 //
-// Sources: RFC 1034 §4.3.2, RFC 1035 §4 and §7.3, RFC 2181 §5 and §9,
+// transfer.go gives zones to the servers that a domain allows and notifier.go tells
+// them of changes; fetch.go takes zones from primaries. All of it is signed with the
+// keys of Peers (tsig.go).
+//
+// Sources: RFC 1034 §4.3.2, RFC 1035 §4 and §7.3, RFC 1982 §3, RFC 1995 §2-§4, RFC 1996 §3-§4, RFC 2181 §5 and §9,
 // RFC 2308 §2-§3, RFC 4592 §3.3, RFC 6604 §3, RFC 6672 §3, RFC 6891 §6-§7, RFC 7766 §6-§8,
 // RFC 7828 §3, RFC 7858 §3, RFC 7873 §4-§5, RFC 8482 §4, RFC 8906 §3 and §8,
-// RFC 9018 §4-§5, RFC 9471 §3; AS 5.4 (use of TCP).
+// RFC 5936 §2-§4, RFC 8945 §4-§5, RFC 9018 §4-§5, RFC 9471 §3; AS 5.4 (use of TCP).
 package dnsserver

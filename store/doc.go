@@ -1,6 +1,7 @@
 // Package store keeps what the administrator owns: the domains of the node,
 // their DNS records, the certificates of their addresses and organizations,
-// the private keys that belong to them, and the trust anchors.
+// the private keys that belong to them, the trust anchors, the TSIG keys of the
+// node, and the other name servers of each domain.
 //
 // Data in: changes, each one function that runs against a Tx. Data out: a
 // View, one immutable generation of everything. A change goes through five

@@ -14,6 +14,9 @@
 // ParseMaster and WriteMaster move zone text in and out. github.com/miekg/dns
 // is the codec of RDATA (docs/adr/0025); this package owns everything around it.
 //
+// A zone remembers the steps that led to it (Changes), and Incoming reads the
+// zone that another server sends, whole or by steps (RFC 5936 §2.2, RFC 1995 §4).
+//
 // Check tells an administrator what is allowed and yet keeps mail or
 // certificates from those who ask for them.
 //

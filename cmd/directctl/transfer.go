@@ -24,7 +24,7 @@ func (t *tool) transfer() *cobra.Command {
 			case none && given:
 				return errors.New("--none goes alone")
 			case none:
-				req.Allow, req.Notify = new([]string), new([]string)
+				req.Allow, req.Notify = &[]string{}, &[]string{} // not nil, which would leave them
 			case !given:
 				return errors.New("give --allow, --notify or --none")
 			}
