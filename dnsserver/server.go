@@ -204,7 +204,7 @@ func (s *Server) account(r *reader, out []byte) []byte {
 	}
 	r.tally.count(q)
 	if q.refusal != "" { // only who has a key can bring this about
-		s.log.Warn("dns: transfer refused", "zone", zones.Name(q.name), "peer", q.t.Peer, "key", q.sig.key.name, "why", q.refusal)
+		s.log.Warn("dns: transfer refused", "zone", zones.Name(q.q.name), "peer", q.t.Peer, "key", q.sig.key.name, "why", q.refusal)
 	}
 	if q.notified != "" {
 		s.notified(q.notified)

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -550,5 +551,23 @@ func TestASecondaryThatDoesNotReadKeepsOneSlot(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the slow one still has the slot")
 		}
+	}
+}
+
+// TestASignedZoneIsNotTransferred, for a copy could neither sign nor prove: the
+// log says so, the holder of the key is refused.
+func TestASignedZoneIsNotTransferred(t *testing.T) {
+	set := buildSigned(t, texts(t), modes[0], "structure.example")
+	var log bytes.Buffer
+	server := dnsserver.New(func() *zones.Set { return set }, dnsserver.Options{
+		Peers: func() *dnsserver.Peers { return newPeers(t) }, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	packet, _ := signed(t, question("direct.example.org.", dns.TypeAXFR), tsigName, dns.HmacSHA256, tsigText, tsigAt)
+	out := server.Desk().Answer(nil, packet, &net.TCPAddr{IP: tsigPeer.AsSlice(), Port: 4000}, tsigAt)
+	m := unpack(t, out)
+	if m.Rcode != dns.RcodeRefused || len(m.Answer)+len(m.Ns) > 0 || m.IsTsig() == nil {
+		t.Errorf("%s", m)
+	}
+	if !strings.Contains(log.String(), "signed as it is asked") || !strings.Contains(log.String(), "direct.example.org") {
+		t.Errorf("the log: %s", log.String())
 	}
 }
