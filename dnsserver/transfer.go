@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -72,8 +73,10 @@ func whyNot(z *zones.Zone) string {
 
 // newTransfer chooses between all of the zone and what has changed.
 func (s *solver) newTransfer(z *zones.Zone) *Transfer {
-	x := &Transfer{zone: z, question: append([]byte(nil), s.q.question...), edns: s.q.edns, udpSize: s.t.UDPSize, key: s.sig.key, sig: s.sig.signatures}
-	x.edns.cookie = cookieOption{} // it points into the packet
+	x := &Transfer{zone: z, question: bytes.Clone(s.q.question), edns: s.q.edns, udpSize: s.t.UDPSize, key: s.sig.key, sig: s.sig.signatures}
+	// Nothing may point into the packet: its memory is used again while the
+	// zone goes out.
+	x.edns.cookie, x.sig.prior = cookieOption{}, bytes.Clone(x.sig.prior)
 	copy(x.header[:], s.q.packet)
 	binary.BigEndian.PutUint16(x.header[2:], flagQR|flagAA|s.q.flags&flagRD)
 	if s.q.qtype != dns.TypeIXFR {

@@ -235,6 +235,7 @@ func transferred(t testing.TB, set *zones.Set, ixfr bool, serial uint32) (record
 	if x == nil {
 		t.Fatalf("no transfer: %s", unpack(t, out))
 	}
+	clear(packet) // whoever read it may read the next one into the same memory
 	first := true
 	for msg := range x.Messages {
 		msg = x.Sign(msg, tsigAt)
