@@ -77,7 +77,7 @@ func (d *DomainData) Owned(o direct.Owner) []Certificate { return d.Certificates
 // KeysOf lists the keys of one owner.
 func (d *DomainData) KeysOf(o direct.Owner) []Key { return d.Keys.Owned(o) }
 
-// Since tells what changed from prev to d: the owners whose certificates or
+// Since tells what changed from prev to d: the owners, in no order, whose certificates or
 // keys did, and whether records, anchors or signing did as well. ok is false when d was
 // not made from prev directly; then everything must be taken as changed. With
 // it a publisher of a million certificates rebuilds the few that changed.
