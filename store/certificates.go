@@ -271,3 +271,14 @@ func (c Certificates) SortedHoldings(yield func(Holding) bool) {
 func (h Holding) Same(other Holding) bool {
 	return len(h.refs) == len(other.refs) && len(h.refs) > 0 && sameRefs(h.table, h.refs, other.table, other.refs)
 }
+
+// Octets is about how much memory the certificates take.
+func (c Certificates) Octets() (n int64) {
+	if c.certs == nil {
+		return 0
+	}
+	for _, chunk := range c.certs.chunks {
+		n += int64(len(chunk))
+	}
+	return n + 16*int64(c.certs.count)
+}

@@ -35,7 +35,7 @@ type tailChunk struct {
 type ref struct {
 	hash uint32 // the first half of the hash of the owner's key
 	sha  uint32 // the first octets of the fingerprint
-	at   uint64 // chunk (22 bits), offset in 4 octets (18), length (20), flags (4)
+	at   uint64 // chunk (20 bits), offset in 4 octets (20), length (20), flags (4)
 }
 
 // The flags of a ref: what is asked of every record is answered by the index.
@@ -47,7 +47,7 @@ const (
 
 const (
 	// maxChunk and maxRefLength are what fits into a ref.
-	maxChunk     = 1 << 20
+	maxChunk     = 1 << 22
 	maxRefLength = 1<<20 - 1
 	// minChunk: small domains are many.
 	minChunk = 4 << 10
@@ -62,11 +62,11 @@ func makeRef(r record, h uint32, chunk, offset int) ref {
 	if isPlain(r.owner()) {
 		flags |= refPlain
 	}
-	return ref{h, binary.BigEndian.Uint32(r.sha()), uint64(chunk)<<42 | uint64(offset/4)<<24 | uint64(len(r))<<4 | flags}
+	return ref{h, binary.BigEndian.Uint32(r.sha()), uint64(chunk)<<44 | uint64(offset/4)<<24 | uint64(len(r))<<4 | flags}
 }
 
-func (r ref) chunk() int  { return int(r.at >> 42) }
-func (r ref) offset() int { return int(r.at>>24&(1<<18-1)) * 4 }
+func (r ref) chunk() int  { return int(r.at >> 44) }
+func (r ref) offset() int { return int(r.at>>24&(1<<20-1)) * 4 }
 func (r ref) size() int   { return int(r.at >> 4 & maxRefLength) }
 
 // stored is what a record of that size takes in a chunk.

@@ -149,6 +149,7 @@ func (e *tableEdit) grow(need int) {
 		}
 	}
 	buf := make([]byte, max(need, min(max(all, minChunk), maxChunk)))
+	inHugePages(buf)
 	i := slices.IndexFunc(e.next.chunks, func(c []byte) bool { return c == nil })
 	if i < 0 {
 		i = len(e.next.chunks)
@@ -162,8 +163,8 @@ func (e *tableEdit) grow(need int) {
 // what is alive is let be, and this much in any case: moving costs too.
 const spareWaste = 64 << 10
 
-// maxMoves bounds the chunks that one change moves: a few hundred microseconds.
-const maxMoves = 4
+// maxMoves bounds the chunks that one change moves: about a millisecond.
+const maxMoves = 1
 
 // compact gives chunks back that are empty, and moves what is left of the
 // emptiest ones while there is too much waste.

@@ -38,6 +38,8 @@ type publisher struct {
 	dit     dit.Options
 	log     *slog.Logger
 
+	percent int // of the collector; the store's writer has it
+
 	published atomic.Uint64 // generations since the start
 	spent     atomic.Int64  // nanoseconds that building them took
 
@@ -56,6 +58,7 @@ func (p *publisher) prepare(next *store.View) (func(), error) {
 	}
 	return func() {
 		p.replace(func() *generation { return g })
+		p.tuneGC(next)
 		p.published.Add(1)
 		p.spent.Add(int64(time.Since(start)))
 		p.log.Info("published", "generation", g.rev, "domains", len(next.Domains()), "ms", time.Since(start).Milliseconds())
