@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -88,20 +90,32 @@ func holdRoundTrip(t *testing.T, q, a []byte, tr dnsserver.Transport) {
 
 // FuzzTCPFraming sends a stream cut at any places: the answers are those to its
 // frames sent one by one, each when the one before is answered. What is left of a
-// frame at its end is no query.
+// frame at its end is no query. A pipe is served by a goroutine of its own, a
+// socket by whatever serves most.
 func FuzzTCPFraming(f *testing.F) {
 	set := newSet(f)
 	p := newPipes()
+	u, l := listen(f, "127.0.0.1")
+	u.Close()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan error, 2)
 	server := dnsserver.New(fixed(set), dnsserver.Options{CookieSecret: [16]byte{1}, Limits: dnsserver.Limits{FirstByte: time.Minute, Idle: time.Minute, Write: time.Minute}})
 	go func() { done <- server.Serve(ctx, nil, p) }()
+	go func() { done <- server.Serve(ctx, nil, l) }()
 	f.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := errors.Join(<-done, <-done); err != nil {
 			f.Error(err)
 		}
 	})
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			f.Fatal(err)
+		}
+		_ = conn.(*net.TCPConn).SetLinger(0) // leaves no port behind
+		return conn
+	}
 	var many []byte
 	for _, name := range []string{"direct.example.org.", "bob.direct.example.org.", "txt200.upper.example.", "nobody.example."} {
 		many = append(many, framed(ask(f, name, dns.TypeTXT, 1232))...)
@@ -117,16 +131,18 @@ func FuzzTCPFraming(f *testing.F) {
 		}
 		packets, rest := frames(stream)
 		good := ask(t, "direct.example.org.", dns.TypeSOA, 0) // the last answer is known
-		want := answersOneByOne(t, p, append(packets, good))
+		want := answersOneByOne(t, p.dial(), append(packets, good))
 		// What was cut off comes when everything else is answered.
 		whole := append(slices.Clone(stream[:len(stream)-len(rest)]), framed(good)...)
-		got := answersInPieces(t, p, whole, cuts, rest, len(want))
-		if len(got) != len(want) {
-			t.Fatalf("%d answers, one by one %d\n%x cut at %v", len(got), len(want), stream, cuts)
-		}
-		for i := range got {
-			if !bytes.Equal(got[i], want[i]) {
-				t.Fatalf("answer %d is\n%x\none by one\n%x\nto %x cut at %v", i, got[i], want[i], stream, cuts)
+		for _, conn := range []net.Conn{p.dial(), dial()} {
+			got := answersInPieces(conn, whole, cuts, rest, len(want))
+			if len(got) != len(want) {
+				t.Fatalf("%T: %d answers, one by one %d\n%x cut at %v", conn, len(got), len(want), stream, cuts)
+			}
+			for i := range got {
+				if !bytes.Equal(got[i], want[i]) {
+					t.Fatalf("%T: answer %d is\n%x\none by one\n%x\nto %x cut at %v", conn, i, got[i], want[i], stream, cuts)
+				}
 			}
 		}
 	})
@@ -156,8 +172,7 @@ func withoutTime(answer []byte) []byte {
 
 // answersOneByOne sends each packet when the one before is answered. A packet
 // that is no query has no answer; the next one's comes instead.
-func answersOneByOne(t *testing.T, p *pipes, packets [][]byte) (answers [][]byte) {
-	conn := p.dial()
+func answersOneByOne(t *testing.T, conn net.Conn, packets [][]byte) (answers [][]byte) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	for _, q := range packets {
@@ -188,8 +203,7 @@ func readFrame(r io.Reader) ([]byte, error) {
 
 // answersInPieces sends a stream in pieces as long as cuts says, again and again,
 // reads so many answers, sends what is left and hangs up.
-func answersInPieces(t *testing.T, p *pipes, stream, cuts, rest []byte, want int) (answers [][]byte) {
-	conn := p.dial()
+func answersInPieces(conn net.Conn, stream, cuts, rest []byte, want int) (answers [][]byte) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	sent := make(chan struct{})
