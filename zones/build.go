@@ -20,6 +20,10 @@ type Options struct {
 	Seal    *store.Sealer // opens the keys of signed zones; nil where there are none
 	Form    Form          // of CERT records; empty = PKIX
 	URL     string        // below which IPKIX certificates are served; ends in a slash
+
+	// unsigned leaves out keys and signatures: for text and checks, which are
+	// about what the administrator owns, and need no key for it.
+	unsigned bool
 }
 
 // BuildError is why a generation was refused: what is wrong, and where.

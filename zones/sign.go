@@ -364,7 +364,7 @@ func KeyTag(algorithm uint8, k store.DNSKey) uint16 { return keytag.Sum(dnskeyRD
 // openKeys gives the zone its signer if the domain is signed.
 func (b *builder) openKeys(apex Name, next *Set) error {
 	data := b.zone.from.data
-	if data.Signing == nil {
+	if data.Signing == nil || next.options.unsigned {
 		return nil
 	}
 	if names := data.Certificates.Len() + len(data.Records); next.memory == nil || !next.memory.holds(names) {

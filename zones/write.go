@@ -26,7 +26,10 @@ const (
 func Formats() []string { return []string{FormatBIND, FormatRFC3597, FormatNsupdate} }
 
 // WriteMaster writes the zone of a domain as the DNS shows it: with the serial
-// of the view, certificates included.
+// of the view, certificates included. Certificates stand there themselves,
+// whatever form the node publishes them in, so that ParseMaster gives back what
+// was written; keys and signatures of DNSSEC, which are of no use without each
+// other elsewhere, are left out.
 func WriteMaster(w io.Writer, v *store.View, d direct.Domain, format string) error {
 	if !slices.Contains(Formats(), format) {
 		return fmt.Errorf("zone %s: no format %q; there are %s", d, format, strings.Join(Formats(), ", "))
@@ -34,7 +37,7 @@ func WriteMaster(w io.Writer, v *store.View, d direct.Domain, format string) err
 	if v.Domain(d) == nil {
 		return fmt.Errorf("zone %s: not one of our domains", d)
 	}
-	set, err := Build(v, Options{})
+	set, err := Build(v, Options{unsigned: true})
 	if err != nil {
 		return err
 	}
@@ -45,21 +48,38 @@ func WriteMaster(w io.Writer, v *store.View, d direct.Domain, format string) err
 func (z *Zone) Write(w io.Writer, format string) error {
 	out := &masterWriter{Writer: bufio.NewWriter(w), apex: z.apex, format: format}
 	out.begin(z)
+	names := z.sorted()
+	if format == FormatNsupdate {
+		// BIND refuses an MX or SRV record to a host that has no address yet.
+		out.addresses = true
+		if err := out.names(z, names); err != nil {
+			return err
+		}
+		out.addresses = false
+	}
+	if err := out.names(z, names); err != nil {
+		return err
+	}
+	out.end()
+	return out.Flush()
+}
+
+// names writes the RRsets of all names.
+func (w *masterWriter) names(z *Zone, names []Name) error {
 	var set RRset
-	for _, name := range z.sorted() {
+	for _, name := range names {
 		n := z.nodes.get(name)
 		if n == nil {
 			z.certsAt([]byte(name), &set)
 			n = &Node{name: name, sets: []*RRset{&set}}
 		}
 		for _, s := range n.sets {
-			if err := out.set(n, s); err != nil {
+			if err := w.set(n, s); err != nil {
 				return fmt.Errorf("zone %s: %s %s: %w", z.domain, n.name, typeString(s.Type), err)
 			}
 		}
 	}
-	out.end()
-	return out.Flush()
+	return nil
 }
 
 // sorted is all names, the apex first, in canonical order.
@@ -88,15 +108,18 @@ type masterWriter struct {
 	*bufio.Writer
 	apex   *Node
 	format string
-	batch  int // octets of records since the last "send"
+
+	// Of FormatNsupdate:
+	batch     int  // octets of records since the last "send"
+	addresses bool // addresses are written now, and nothing else; they come first
 }
 
 func (w *masterWriter) begin(z *Zone) {
 	if w.format == FormatNsupdate {
-		fmt.Fprintf(w, "; zone %s, serial %d. SOA and NS of the zone are left as the server has them.\nzone %s\n", z.domain, z.serial, w.apex.name)
+		fmt.Fprintf(w, "; zone %s, serial %d. SOA and NS of the zone are left as the server has them.\nzone %s\n", z.domain, z.serial, ownerText(w.apex.name))
 		return
 	}
-	fmt.Fprintf(w, "; zone %s, serial %d\n$ORIGIN %s\n", z.domain, z.serial, w.apex.name)
+	fmt.Fprintf(w, "; zone %s, serial %d\n$ORIGIN %s\n", z.domain, z.serial, ownerText(w.apex.name))
 }
 
 func (w *masterWriter) end() {
@@ -133,19 +156,22 @@ func (w *masterWriter) update(n *Node, s *RRset) error {
 	if n == w.apex && (s.Type == dns.TypeSOA || s.Type == dns.TypeNS) {
 		return nil
 	}
+	if w.addresses != (s.Type == dns.TypeA || s.Type == dns.TypeAAAA) {
+		return nil
+	}
 	size := len(n.name) + 10 + s.Len(len(n.name))
 	if w.batch > 0 && w.batch+size > maxUpdate {
 		fmt.Fprintln(w, "send")
 		w.batch = 0
 	}
 	w.batch += size
-	fmt.Fprintf(w, "update delete %s %s\n", n.name, typeString(s.Type))
+	fmt.Fprintf(w, "update delete %s %s\n", ownerText(n.name), typeString(s.Type))
 	for wire := range s.RData {
 		text, err := rdataText(s.Type, wire)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "update add %s %d IN %s %s\n", n.name, s.TTL, typeString(s.Type), text)
+		fmt.Fprintf(w, "update add %s %d IN %s %s\n", ownerText(n.name), s.TTL, typeString(s.Type), text)
 	}
 	return nil
 }
@@ -155,20 +181,47 @@ func (w *masterWriter) records(n *Node, s *RRset) error {
 	for wire := range s.RData {
 		switch {
 		case w.format == FormatRFC3597 && !oldType(s.Type):
-			fmt.Fprintf(w, "%s %d IN TYPE%d \\# %d (\n", n.name, s.TTL, s.Type, len(wire))
+			if len(wire) == 0 { // parentheses around nothing are no RDATA to some
+				fmt.Fprintf(w, "%s %d IN TYPE%d \\# 0\n", ownerText(n.name), s.TTL, s.Type)
+				continue
+			}
+			fmt.Fprintf(w, "%s %d IN TYPE%d \\# %d (\n", ownerText(n.name), s.TTL, s.Type, len(wire))
 			w.folded(hex.EncodeToString(wire))
 		case s.Type == dns.TypeCERT:
-			fmt.Fprintf(w, "%s %d IN CERT %s (\n", n.name, s.TTL, certPrefix(wire))
+			fmt.Fprintf(w, "%s %d IN CERT %s (\n", ownerText(n.name), s.TTL, certPrefix(wire))
 			w.folded(base64.StdEncoding.EncodeToString(wire[certHead:]))
 		default:
 			text, err := rdataText(s.Type, wire)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(w, "%s %d IN %s %s\n", n.name, s.TTL, typeString(s.Type), text)
+			fmt.Fprintf(w, "%s %d IN %s %s\n", ownerText(n.name), s.TTL, typeString(s.Type), text)
 		}
 	}
 	return nil
+}
+
+// ownerText is the owner of a record as every server reads it: Knot takes
+// letters, digits and few signs as they are, and everything that a local part
+// has besides only in the form of RFC 1035 §5.1, \DDD.
+func ownerText(n Name) string {
+	var b strings.Builder
+	for !n.isRoot() {
+		for _, c := range []byte(n.first()) {
+			switch {
+			case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '*':
+				b.WriteByte(c)
+			default:
+				fmt.Fprintf(&b, "\\%03d", c)
+			}
+		}
+		b.WriteByte('.')
+		n = n.parent()
+	}
+	if b.Len() == 0 {
+		return "."
+	}
+	return b.String()
 }
 
 // folded ends a record in parentheses, 64 characters a line as PEM has them.
