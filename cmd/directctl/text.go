@@ -6,19 +6,12 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode"
-
-	"directnode/internal/admin"
 )
 
 // showText prints an answer for people. Much in an answer was written by
 // others (Message-IDs, replies of peers, subjects of certificates): none of it
 // may speak to the terminal, or begin a line or a column of its own.
 func showText[Ans any](out io.Writer, ans Ans, text func(io.Writer, Ans)) error {
-	if exported, ok := any(&ans).(*admin.Text); ok {
-		exported.Text = printable(exported.Text, "\n\t")
-		text(out, ans)
-		return nil
-	}
 	oneLine(reflect.ValueOf(&ans).Elem())
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	text(w, ans)

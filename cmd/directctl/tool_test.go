@@ -226,7 +226,12 @@ func TestTextForATerminalHoldsNothingOfATerminal(t *testing.T) {
 func TestExportedTextIsPrintedAsItIs(t *testing.T) {
 	const zone = "a.\t300\tIN\tTXT \"x\"\n\nb.\t1\n"
 	var b bytes.Buffer
-	if showText(&b, admin.Text{Text: zone}, plain); b.String() != zone {
+	if n, err := (asciiOnly{&b}).Write([]byte(zone)); err != nil || n != len(zone) || b.String() != zone {
+		t.Errorf("%q", b.String())
+	}
+	b.Reset()
+	hostile := []byte("a \x1b[2J \u009b x\r\x7f\n")
+	if n, err := (asciiOnly{&b}).Write(hostile); err != nil || n != len(hostile) || b.String() != "a ?[2J ?? x??\n" || hostile[2] != 0x1b {
 		t.Errorf("%q", b.String())
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 
@@ -36,8 +38,7 @@ is not taken at all. --timeout is the longest time without progress.`,
 	export := &cobra.Command{
 		Use: "export NAME", Short: "print a domain as zone text", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, err := do(t, cmd.Context(), "zone.export", admin.ExportRequest{Domain: args[0], Format: format}, plain)
-			return err
+			return t.exported(cmd.Context(), "zone.export", admin.ExportRequest{Domain: args[0], Format: format})
 		},
 	}
 	export.Flags().StringVar(&format, "format", "bind", "bind, rfc3597 (for servers that do not know CERT) or nsupdate")
@@ -62,8 +63,38 @@ func showFindings(w io.Writer, c admin.ZoneCheck) {
 	fmt.Fprintf(w, "%d findings\n", len(c.Findings))
 }
 
-// plain prints exported text as it is.
-func plain(w io.Writer, text admin.Text) { fmt.Fprint(w, text.Text) }
+// exported prints a text as it comes.
+func (t *tool) exported(ctx context.Context, order string, req admin.ExportRequest) error {
+	if t.format == "json" {
+		_, err := do(t, ctx, order, req, func(io.Writer, admin.Text) {})
+		return err
+	}
+	c, err := t.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	return c.Export(ctx, order, req, asciiOnly{t.out})
+}
+
+// asciiOnly lets nothing through that a terminal would obey: exported texts
+// have escapes and Base64 for all that is not plain.
+type asciiOnly struct{ w io.Writer }
+
+func (a asciiOnly) Write(p []byte) (int, error) {
+	clean := p
+	for i, c := range p {
+		if c >= ' ' && c <= '~' || c == '\n' || c == '\t' {
+			continue
+		}
+		if &clean[0] == &p[0] {
+			clean = bytes.Clone(p)
+		}
+		clean[i] = '?'
+	}
+	return a.w.Write(clean)
+}
 
 func (t *tool) ldif() *cobra.Command {
 	var req admin.ImportRequest
@@ -82,8 +113,7 @@ func (t *tool) ldif() *cobra.Command {
 	export := &cobra.Command{
 		Use: "export DOMAIN", Short: "print a domain's published entries as LDIF", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, err := do(t, cmd.Context(), "ldif.export", admin.ExportRequest{Domain: args[0]}, plain)
-			return err
+			return t.exported(cmd.Context(), "ldif.export", admin.ExportRequest{Domain: args[0]})
 		},
 	}
 	return group("ldif", "directory entries in and out", imp, export)

@@ -50,14 +50,28 @@ func (c *Client) Do(ctx context.Context, name string, req, ans any) error {
 // Backup copies a backup of the store to w. Errors of the daemon are *Error,
 // those of w are its own.
 func (c *Client) Backup(ctx context.Context, w io.Writer) error {
-	res, err := c.post(ctx, "backup", http.NoBody)
+	return c.copy(ctx, "backup", http.NoBody, w)
+}
+
+// Export copies an exported text to w: zone.export, ldif.export. Errors are as
+// with Backup.
+func (c *Client) Export(ctx context.Context, name string, req ExportRequest, w io.Writer) error {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return &Error{"DN-ADMIN-002", CodeBug, "the order " + name + " was not given", err.Error(), "report it with the command line"}
+	}
+	return c.copy(ctx, "text/"+name, bytes.NewReader(body), w)
+}
+
+func (c *Client) copy(ctx context.Context, name string, body io.Reader, w io.Writer) error {
+	res, err := c.post(ctx, name, body)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
 	answer := &noted{r: res.Body}
 	if _, err = io.Copy(w, answer); answer.err != nil {
-		return c.brokenOff(ctx, "backup", answer.err)
+		return c.brokenOff(ctx, name, answer.err)
 	}
 	return err
 }

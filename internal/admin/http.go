@@ -53,6 +53,8 @@ func (s *Service) Handler() http.Handler {
 	s.streamed(mux, "cert.import", s.streamCertificates)
 	s.streamed(mux, "zone.import", s.streamZone)
 	s.streamed(mux, "ldif.import", s.streamLDIF)
+	s.written(mux, "zone.export", s.WriteZone)
+	s.written(mux, "ldif.export", s.WriteLDIF)
 	mux.HandleFunc("POST /v1/backup", s.serveBackup)
 	mux.HandleFunc("POST /v1/restore", s.serveRestore)
 	return s.recovered(mux)

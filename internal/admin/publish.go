@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"directnode/internal/direct"
@@ -123,18 +125,27 @@ func finish(res *ImportResult, err error) (ImportResult, error) {
 
 // ExportZone gives the zone text of a domain.
 func (s *Service) ExportZone(_ context.Context, req ExportRequest) (Text, error) {
+	var b strings.Builder
+	err := s.WriteZone(&b, req)
+	return Text{b.String()}, err
+}
+
+// WriteZone is ExportZone for a text that is not held in memory.
+func (s *Service) WriteZone(w io.Writer, req ExportRequest) error {
 	v, data, err := s.domainData(req.Domain)
 	if err != nil {
-		return Text{}, err
+		return err
 	}
 	if req.Format == "" {
-		req.Format = "bind"
+		req.Format = zones.FormatBIND
 	}
-	var b strings.Builder
-	if err := zones.WriteMaster(&b, v, data.Domain, req.Format); err != nil {
-		return Text{}, &Error{"DN-ZONE-003", CodeUsage, "nothing was exported", err.Error(), "write --format bind, rfc3597 or nsupdate"}
+	if !slices.Contains(zones.Formats(), req.Format) {
+		return &Error{"DN-ZONE-003", CodeUsage, "nothing was exported", fmt.Sprintf("there is no format %.40q", req.Format), "write --format " + strings.Join(zones.Formats(), ", ")}
 	}
-	return Text{b.String()}, nil
+	if err := zones.WriteMaster(w, v, data.Domain, req.Format); err != nil {
+		return &Error{"DN-ZONE-003", CodeFailed, "nothing was exported", err.Error(), "correct the zone; `directctl zone check` tells more"}
+	}
+	return nil
 }
 
 // CheckZone looks at a zone as the DNS shows it and says what keeps mail or
@@ -159,13 +170,19 @@ func (s *Service) CheckZone(_ context.Context, req DomainRequest) (ZoneCheck, er
 
 // ExportLDIF gives the published entries of a domain.
 func (s *Service) ExportLDIF(_ context.Context, req ExportRequest) (Text, error) {
+	var b strings.Builder
+	err := s.WriteLDIF(&b, req)
+	return Text{b.String()}, err
+}
+
+// WriteLDIF is ExportLDIF for a text that is not held in memory.
+func (s *Service) WriteLDIF(w io.Writer, req ExportRequest) error {
 	v, data, err := s.domainData(req.Domain)
 	if err != nil {
-		return Text{}, err
+		return err
 	}
-	var b strings.Builder
-	if err := dit.WriteLDIF(&b, v, data.Domain); err != nil {
-		return Text{}, storeFailure("nothing was exported", err)
+	if err := dit.WriteLDIF(w, v, data.Domain); err != nil {
+		return storeFailure("nothing was exported", err)
 	}
-	return Text{b.String()}, nil
+	return nil
 }

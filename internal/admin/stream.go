@@ -58,6 +58,44 @@ func (s *Service) streamed(mux *http.ServeMux, name string, do func(context.Cont
 	})
 }
 
+// written puts an order on the mux whose answer is a text, written as it is
+// made: POST /v1/text/NOUN.VERB.
+func (s *Service) written(mux *http.ServeMux, name string, do func(io.Writer, ExportRequest) error) {
+	mux.HandleFunc("POST /v1/text/"+name, func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		var req ExportRequest
+		if err := decode(w, r, &req); err != nil {
+			s.answerError(w, name, notUnderstood(name, err))
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		out := &counted{w: w}
+		err := do(out, req)
+		switch {
+		case err != nil && out.n == 0:
+			s.answerError(w, name, err)
+			return
+		case err != nil:
+			_ = s.errorOf(name, err) // into the log
+			// The client must not take what it has for a whole text.
+			panic(http.ErrAbortHandler)
+		}
+		s.o.Log.Info("order", "order", name, "ms", time.Since(start).Milliseconds())
+	})
+}
+
+// counted counts what is written through it.
+type counted struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
 // overLimit says which limit a request crossed.
 func (s *Service) overLimit(name string, err error) error {
 	var large *http.MaxBytesError

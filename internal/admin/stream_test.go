@@ -267,3 +267,29 @@ func TestALargeZoneIsStreamed(t *testing.T) {
 		t.Errorf("%d owners, %d omitted; %d items, %d omitted", len(res.Plan.Certificates.Owners), res.Plan.Certificates.Omitted, len(res.Items), res.Omitted)
 	}
 }
+
+// TestExportsAreStreamed: the same text as in one answer, and errors as ever.
+func TestExportsAreStreamed(t *testing.T) {
+	n, p := newNode(t), newPKI(t)
+	n.imports(admin.ImportRequest{Files: []admin.File{file("a", p.alice.DER)}})
+	for _, order := range []string{"zone.export", "ldif.export"} {
+		req := admin.ExportRequest{Domain: "a.direct.test"}
+		var whole admin.Text
+		if err := n.client.Do(t.Context(), order, req, &whole); err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		if err := n.client.Export(t.Context(), order, req, &b); err != nil || b.String() != whole.Text || b.Len() == 0 {
+			t.Errorf("%s: %v, %d octets of %d", order, err, b.Len(), len(whole.Text))
+		}
+		b.Reset()
+		err := n.client.Export(t.Context(), order, admin.ExportRequest{Domain: "x.test"}, &b)
+		if e := asError(t, err); e.ID != "DN-DOMAIN-003" || b.Len() != 0 {
+			t.Errorf("%s: %+v", order, e)
+		}
+	}
+	err := n.client.Export(t.Context(), "zone.export", admin.ExportRequest{Domain: "a.direct.test", Format: "x"}, io.Discard)
+	if e := asError(t, err); e.ID != "DN-ZONE-003" || e.Code != admin.CodeUsage {
+		t.Errorf("%+v", e)
+	}
+}
