@@ -164,37 +164,43 @@ func TestABrokenQueueTakesNoOtherFigureWithIt(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreCapped(t *testing.T) {
+// acceptAll accepts into a channel until the listener is closed.
+func acceptAll(t *testing.T, exempt []netip.Prefix) (c *capped, accepted chan net.Conn) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	c := newCapped(l, 3, 2, nil)
-	accepted := make(chan net.Conn)
+	t.Cleanup(func() { l.Close() })
+	c, accepted = newCapped(l, 3, 2, exempt), make(chan net.Conn, 8)
 	go func() {
+		defer close(accepted)
 		for {
 			nc, err := c.Accept()
 			if err != nil {
-				close(accepted)
 				return
 			}
 			accepted <- nc
 		}
 	}()
-	dial := func() net.Conn {
-		nc, err := net.Dial("tcp", l.Addr().String())
+	return c, accepted
+}
+
+func TestConnectionsAreCapped(t *testing.T) {
+	dial := func(c *capped) net.Conn {
+		nc, err := net.Dial("tcp", c.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { nc.Close() })
 		return nc
 	}
-	dial()
+	c, accepted := acceptAll(t, nil)
+	dial(c)
 	first := <-accepted
-	dial()
+	dial(c)
 	<-accepted
-	third := dial()
+	third := dial(c)
 	if _, err := third.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the third of a peer got %v", err)
 	}
@@ -203,15 +209,18 @@ func TestConnectionsAreCapped(t *testing.T) {
 	}
 	first.Close()
 	first.Close() // twice gives back one place
-	dial()
+	dial(c)
 	<-accepted
 	if c.connections() != 2 {
 		t.Errorf("%d open", c.connections())
 	}
-	c.exempt = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	dial()
-	<-accepted
-	if _, err := dial().Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+
+	c, accepted = acceptAll(t, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	for range 3 {
+		dial(c)
+		<-accepted
+	}
+	if _, err := dial(c).Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the fourth of all got %v", err)
 	}
 }
