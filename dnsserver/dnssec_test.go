@@ -424,3 +424,12 @@ func TestEverySignedAnswerValidates(t *testing.T) {
 		})
 	}
 }
+
+func mustDomain(t testing.TB, s string) direct.Domain {
+	t.Helper()
+	d, err := direct.ParseDomain(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
