@@ -198,6 +198,9 @@ func (h Holding) MaxRData(i int) int { return h.refs[i].size() }
 // certificate. They are parts of the table and must not be changed.
 func (h Holding) RData(i int) []byte { return h.table.record(h.refs[i]).payload() }
 
+// SHA256 is the fingerprint of a certificate: where it is the same, RData is.
+func (h Holding) SHA256(i int) []byte { return h.table.record(h.refs[i]).sha() }
+
 // DER is the certificate i; see RData.
 func (h Holding) DER(i int) []byte { return h.RData(i)[certHead:] }
 

@@ -146,14 +146,13 @@ const (
 func (s *Signer) Append(msg, owner, name []byte, set *RRset, p Purpose, at time.Time) ([]byte, bool) {
 	start := len(msg)
 	cache, window, begins := s.place(name, p, at)
-	var sig [signatureSize]byte
-	for i := range s.keysFor(set.Type) {
-		key := &s.keysFor(set.Type)[i]
-		if !cache.get(s.memory.id(key.id, name, set, window), &sig) {
+	keys := s.keysFor(set.Type)
+	for i := range keys {
+		var ok bool
+		msg = s.appendRecord(msg, owner, name, set, &keys[i], begins)
+		if msg, ok = cache.get(msg, s.memory.id(keys[i].id, name, set, window)); !ok {
 			return msg[:start], false
 		}
-		msg = s.appendRecord(msg, owner, name, set, key, begins)
-		msg = append(msg, sig[:]...)
 	}
 	return msg, true
 }
@@ -162,11 +161,11 @@ func (s *Signer) Append(msg, owner, name []byte, set *RRset, p Purpose, at time.
 // is the key's.
 func (s *Signer) Sign(name []byte, set *RRset, p Purpose, at time.Time) error {
 	cache, window, begins := s.place(name, p, at)
-	var sig [signatureSize]byte
-	for i := range s.keysFor(set.Type) {
-		key := &s.keysFor(set.Type)[i]
+	keys := s.keysFor(set.Type)
+	for i := range keys {
+		key := &keys[i]
 		id := s.memory.id(key.id, name, set, window)
-		if cache.get(id, &sig) {
+		if _, known := cache.get(nil, id); known {
 			continue
 		}
 		made, err := key.sign(appendSigned(s.appendRData(nil, name, set, key, begins), name, set))
@@ -284,12 +283,15 @@ func (r *RRset) hash(seed maphash.Seed) uint64 {
 	if r.size == 0 {
 		return maphash.Bytes(seed, r.wire)
 	}
-	var h maphash.Hash
-	h.SetSeed(seed)
-	for rdata := range r.RData {
-		_, _ = h.Write(rdata) // never fails
+	// A certificate is what its fingerprint says, which is thirty times shorter.
+	var buf [maxCerts * sha256.Size]byte
+	sums := buf[:0]
+	for i := range r.certs.Len() {
+		if r.certs.InDNS(i) {
+			sums = append(sums, r.certs.SHA256(i)...)
+		}
 	}
-	return h.Sum64()
+	return maphash.Bytes(seed, sums)
 }
 
 // signingSets are the RRsets that signing adds to the apex: the keys, what the
