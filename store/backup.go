@@ -114,9 +114,10 @@ func (b *backupWriter) domain(dd *DomainData) {
 	}
 	records := func(prefix string, t *table) {
 		upTo(prefix)
-		for _, r := range t.sortedBy(compareStored) {
+		t.sortedBy(compareStored, func(r record) bool {
 			b.entry(recordKeyIn(prefix, r), r)
-		}
+			return true
+		})
 	}
 	records(certKeys(dd.Domain), dd.Certificates.certs)
 	records(keyKeys(dd.Domain), dd.Keys.keys)

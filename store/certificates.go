@@ -8,8 +8,7 @@ import (
 )
 
 // Certificates are the certificates of one domain. The zero value holds none.
-// It never changes; reading it needs no lock. Certificate.DER is a part of it
-// and not to be changed.
+// It never changes; reading it needs no lock.
 type Certificates struct {
 	certs *table
 	keys  *table // the domain's keys, for Certificate.HasKey
@@ -42,7 +41,7 @@ func (c Certificates) All(yield func(Certificate) bool) {
 // Sorted yields all of them by owner key, then SHA256: for those who read. It
 // costs a sort, about two seconds for a million.
 func (c Certificates) Sorted(yield func(Certificate) bool) {
-	for _, r := range c.certs.sorted() {
+	for r := range c.certs.sorted {
 		if !yield(r.certificate(c.keys)) {
 			return
 		}
@@ -194,8 +193,9 @@ func (h Holding) Plain() bool { return h.refs[0].at&refPlain != 0 }
 // look at it.
 func (h Holding) MaxRData(i int) int { return h.refs[i].size() }
 
-// RData is the RDATA of the CERT record of certificate i (RFC 4398 §2), DER the
-// certificate. They are parts of the table and must not be changed.
+// RData is the RDATA of the CERT record of certificate i (RFC 4398 §2). It is a
+// part of the table: it must not be changed, nor kept for longer than a request
+// takes.
 func (h Holding) RData(i int) []byte { return h.table.record(h.refs[i]).payload() }
 
 // SHA256 is the fingerprint of a certificate: where it is the same, RData is.
@@ -204,7 +204,7 @@ func (h Holding) SHA256(i int) []byte { return h.table.record(h.refs[i]).sha() }
 // DER is the certificate i; see RData.
 func (h Holding) DER(i int) []byte { return h.RData(i)[certHead:] }
 
-// OwnerText is the owner as written, a part of the table.
+// OwnerText is the owner as written; see RData.
 func (h Holding) OwnerText() []byte { return h.table.record(h.refs[0]).owner() }
 
 // Owner is whose holding it is. The holding must not be empty.
@@ -219,7 +219,7 @@ func (k Keys) Len() int { return k.keys.len() }
 
 // Sorted yields all of them by owner key, then CertSHA256.
 func (k Keys) Sorted(yield func(Key) bool) {
-	for _, r := range k.keys.sorted() {
+	for r := range k.keys.sorted {
 		if !yield(r.key()) {
 			return
 		}
@@ -281,7 +281,9 @@ func (c Certificates) Octets() (n int64) {
 		return 0
 	}
 	for _, chunk := range c.certs.chunks {
-		n += int64(len(chunk))
+		if chunk != nil {
+			n += int64(chunk.size)
+		}
 	}
 	return n + 16*int64(c.certs.count)
 }

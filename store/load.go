@@ -46,6 +46,35 @@ func readView(ctx context.Context, db kv.Store) (v *View, problems []Problem, re
 	return nil, nil, 0, errors.New("the store changes faster than it can be read")
 }
 
+// readLent is readView for a driver that lends its memory, and then leaves the
+// records where they are.
+func (s *Store) readLent(ctx context.Context) (v *View, problems []Problem, rev int64, err error) {
+	lender, ok := s.db.(kv.Lender)
+	if !ok {
+		return readView(ctx, s.db)
+	}
+	of, err := lender.Lend(ctx)
+	if err != nil || of == nil {
+		return readView(ctx, s.db)
+	}
+	// Nobody else has the store yet, and what is lent does not change.
+	generation, rev, err := readGeneration(ctx, s.db)
+	if err != nil {
+		of.Return()
+		return nil, nil, 0, err
+	}
+	l := newLoader(func(p Problem) { problems = append(problems, p) })
+	l.loan = newLoan(of)
+	for _, prefix := range prefixes() {
+		if err := of.Stream(ctx, prefix, l.take); err != nil {
+			of.Return()
+			return nil, nil, 0, err
+		}
+	}
+	s.loan = l.loan
+	return l.view(generation), problems, rev, nil
+}
+
 func readGeneration(ctx context.Context, db kv.Store) (generation, rev int64, err error) {
 	e, err := db.Get(ctx, keyGeneration)
 	if err != nil {
@@ -109,6 +138,7 @@ type loader struct {
 	domains map[direct.Domain]*DomainData
 	tables  map[direct.Domain]*loading
 	peers   *peering
+	loan    *loan // nil: entries come and go
 
 	last   *loading // of the last certificate or key: most entries follow one of their kind and domain
 	prefix string   // what its keys begin with
@@ -186,7 +216,11 @@ func (l *loader) takeRecord(key, value []byte) error {
 	if *to == nil {
 		*to = newTableBuilder()
 	}
-	(*to).add(r, id.owner)
+	if l.loan != nil && value[0] == recordVersion {
+		(*to).lend(r, id.owner, l.loan)
+	} else {
+		(*to).add(r, id.owner)
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -131,20 +132,19 @@ func certFlags(c Certificate) (flags byte) {
 	return flags
 }
 
-// certificate is the record as the rest of the node sees it. The DER is the
-// record's own.
+// certificate is the record as the rest of the node sees it, with a DER of its
+// own.
 func (r record) certificate(keys *table) Certificate {
 	flags, der := r.flags(), r.der()
 	return Certificate{
-		Owner: r.parsedOwner(), SHA256: r.shaText(), DER: der[:len(der):len(der)], Added: r.added(),
+		Owner: r.parsedOwner(), SHA256: r.shaText(), DER: bytes.Clone(der), Added: r.added(),
 		PublishDNS: flags&flagDNS != 0, PublishLDAP: flags&flagLDAP != 0, Bound: flags&flagBound != 0,
 		HasKey: keys.has(r),
 	}
 }
 
 func (r record) key() Key {
-	sealed := r.payload()
-	return Key{CertSHA256: r.shaText(), Owner: r.parsedOwner(), Sealed: sealed[:len(sealed):len(sealed)]}
+	return Key{CertSHA256: r.shaText(), Owner: r.parsedOwner(), Sealed: bytes.Clone(r.payload())}
 }
 
 // checkRecord holds a value against the form of a record and against the key

@@ -34,6 +34,7 @@ type Store struct {
 	log  *slog.Logger
 
 	view atomic.Pointer[View] // the committed generation
+	loan *loan                // set by Open; what Settle copies
 
 	writer        chan struct{} // holds a token while somebody changes the store; guards what follows
 	generationRev int64         // revision of the generation's key
@@ -68,7 +69,7 @@ func Open(ctx context.Context, db kv.Store, o Options) (*Store, error) {
 
 // load reads everything and makes it the present view.
 func (s *Store) load(ctx context.Context) error {
-	v, problems, rev, err := readView(ctx, s.db)
+	v, problems, rev, err := s.readLent(ctx)
 	if err != nil {
 		return err
 	}

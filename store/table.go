@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"sync/atomic"
 )
 
 // table holds the records of one domain: an index of 16 octets a record, sorted
@@ -16,10 +17,25 @@ import (
 type table struct {
 	bits   int        // the number of shards is 2 to the power of it
 	shards [][]ref    // by the first bits of the hash; each sorted by hash, owner, payload
-	chunks [][]byte   // length (4 octets) and record, padded to 4 octets; nil: free
+	chunks []*chunk   // nil: free
 	live   []uint32   // by chunk: octets that the index leads to
 	tail   *tailChunk // where the next record goes; the writer's
 	count  int
+}
+
+// chunk is the octets of records. They never change, but where they lie may: at
+// a start they lie in the driver's memory (see Store.Settle). A slice of them is
+// therefore for the moment and not to be kept.
+type chunk struct {
+	octets atomic.Pointer[[]byte]
+	size   int // what there was to lead to when it was made; what is alive of it tells the waste
+	tables int // that lead into it at a start; more than one, and none of them knows the waste
+}
+
+func newChunk(octets []byte) *chunk {
+	c := &chunk{size: len(octets)}
+	c.octets.Store(&octets)
+	return c
 }
 
 // tailChunk is a chunk that is being filled. What is behind used has not been
@@ -35,7 +51,7 @@ type tailChunk struct {
 type ref struct {
 	hash uint32 // the first half of the hash of the owner's key
 	sha  uint32 // the first octets of the fingerprint
-	at   uint64 // chunk (20 bits), offset in 4 octets (20), length (20), flags (4)
+	at   uint64 // chunk (18 bits), offset (22), length (20), flags (4)
 }
 
 // The flags of a ref: what is asked of every record is answered by the index.
@@ -62,19 +78,16 @@ func makeRef(r record, h uint32, chunk, offset int) ref {
 	if isPlain(r.owner()) {
 		flags |= refPlain
 	}
-	return ref{h, binary.BigEndian.Uint32(r.sha()), uint64(chunk)<<44 | uint64(offset/4)<<24 | uint64(len(r))<<4 | flags}
+	return ref{h, binary.BigEndian.Uint32(r.sha()), uint64(chunk)<<46 | uint64(offset)<<24 | uint64(len(r))<<4 | flags}
 }
 
-func (r ref) chunk() int  { return int(r.at >> 44) }
-func (r ref) offset() int { return int(r.at>>24&(1<<20-1)) * 4 }
+func (r ref) chunk() int  { return int(r.at >> 46) }
+func (r ref) offset() int { return int(r.at >> 24 & (maxChunk - 1)) }
 func (r ref) size() int   { return int(r.at >> 4 & maxRefLength) }
-
-// stored is what a record of that size takes in a chunk.
-func stored(size int) int { return 4 + (size+3)&^3 }
 
 func (t *table) record(r ref) record {
 	at, size := r.offset(), r.size()
-	return record(t.chunks[r.chunk()][at : at+size : at+size])
+	return record((*t.chunks[r.chunk()].octets.Load())[at : at+size : at+size])
 }
 
 func (t *table) len() int {
@@ -189,16 +202,20 @@ func (t *table) bySHA(sha []byte, yield func(record) bool) {
 	}
 }
 
-// sorted is every record by owner key, then fingerprint.
-func (t *table) sorted() []record { return t.sortedBy(compareRecordKeys) }
+// sorted yields every record by owner key, then fingerprint.
+func (t *table) sorted(yield func(record) bool) { t.sortedBy(compareRecordKeys, yield) }
 
-func (t *table) sortedBy(compare func(a, b record) int) []record {
-	list := make([]record, 0, t.len())
+func (t *table) sortedBy(compare func(a, b record) int, yield func(record) bool) {
+	list := make([]ref, 0, t.len())
 	for r := range t.all {
-		list = append(list, t.record(r))
+		list = append(list, r)
 	}
-	slices.SortFunc(list, compare)
-	return list
+	slices.SortFunc(list, func(a, b ref) int { return compare(t.record(a), t.record(b)) })
+	for _, r := range list {
+		if !yield(t.record(r)) {
+			return
+		}
+	}
 }
 
 func compareRecordKeys(a, b record) int {

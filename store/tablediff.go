@@ -85,7 +85,7 @@ func nextOwner(a *table, x []ref, b *table, y []ref) (n, m int) {
 
 // sameRecord tells whether two refs lead to one place, without a look at it.
 func sameRecord(a *table, x ref, b *table, y ref) bool {
-	return x.at == y.at && &a.chunks[x.chunk()][0] == &b.chunks[y.chunk()][0]
+	return x.at == y.at && a.chunks[x.chunk()] == b.chunks[y.chunk()]
 }
 
 func sameRefs(a *table, x []ref, b *table, y []ref) bool {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"encoding/binary"
 	"slices"
 )
 
@@ -65,7 +64,7 @@ func (e *tableEdit) put(r record) {
 	}
 	for i := from; i < len(*s) && (*s)[i].hash == hash; i++ {
 		if old := e.next.record((*s)[i]); (*s)[i].sha == next.sha && bytes.Equal(old.sha(), r.sha()) && compareFolded(old.owner(), r.owner()) == 0 {
-			e.next.live[(*s)[i].chunk()] -= uint32(stored(len(old)))
+			e.next.live[(*s)[i].chunk()] -= uint32(len(old))
 			*s = slices.Delete(*s, i, i+1)
 			if i < at {
 				at--
@@ -93,7 +92,7 @@ func (e *tableEdit) remove(key, sha []byte) {
 	for i := e.next.position(*s, hash); ; i++ {
 		r := (*s)[i]
 		if rec := e.next.record(r); &rec[0] == &old[0] {
-			e.next.live[r.chunk()] -= uint32(stored(len(rec)))
+			e.next.live[r.chunk()] -= uint32(len(rec))
 			*s = slices.Delete(*s, i, i+1)
 			e.next.count--
 			return
@@ -127,13 +126,12 @@ func (e *tableEdit) ownChunks() {
 
 // keep puts a record into the tail.
 func (e *tableEdit) keep(r record) (chunk, offset int) {
-	need := stored(len(r))
+	need := len(r)
 	if t := e.next.tail; t == nil || len(t.buf)-t.used < need {
 		e.grow(need)
 	}
 	t := e.next.tail
-	offset = t.used + 4
-	binary.BigEndian.PutUint32(t.buf[t.used:], uint32(len(r)))
+	offset = t.used
 	copy(t.buf[offset:], r)
 	t.used += need
 	e.next.live[t.index] += uint32(need)
@@ -144,18 +142,21 @@ func (e *tableEdit) keep(r record) (chunk, offset int) {
 func (e *tableEdit) grow(need int) {
 	all := 0
 	for _, c := range e.next.chunks {
-		if all += len(c); all >= maxChunk {
+		if c != nil {
+			all += c.size
+		}
+		if all >= maxChunk {
 			break
 		}
 	}
 	buf := make([]byte, max(need, min(max(all, minChunk), maxChunk)))
 	inHugePages(buf)
-	i := slices.IndexFunc(e.next.chunks, func(c []byte) bool { return c == nil })
+	i := slices.IndexFunc(e.next.chunks, func(c *chunk) bool { return c == nil })
 	if i < 0 {
 		i = len(e.next.chunks)
 		e.next.chunks, e.next.live = append(e.next.chunks, nil), append(e.next.live, 0)
 	}
-	e.next.chunks[i], e.next.live[i] = buf, 0
+	e.next.chunks[i], e.next.live[i] = newChunk(buf), 0
 	e.next.tail = &tailChunk{index: i, buf: buf}
 }
 
@@ -163,7 +164,7 @@ func (e *tableEdit) grow(need int) {
 // what is alive is let be, and this much in any case: moving costs too.
 const spareWaste = 64 << 10
 
-// maxMoves bounds the chunks that one change moves: about a millisecond.
+// maxMoves bounds the chunks that one change moves: some milliseconds.
 const maxMoves = 1
 
 // compact gives chunks back that are empty, and moves what is left of the
@@ -175,7 +176,7 @@ func (e *tableEdit) compact() {
 	for moves := 0; ; moves++ {
 		alive, waste, worst := 0, 0, -1
 		for i, c := range e.next.chunks {
-			if c == nil || i == e.next.tail.index {
+			if c == nil || e.next.tail != nil && i == e.next.tail.index {
 				continue
 			}
 			if e.next.live[i] == 0 {
@@ -183,7 +184,7 @@ func (e *tableEdit) compact() {
 				continue
 			}
 			alive += int(e.next.live[i])
-			waste += len(c) - int(e.next.live[i])
+			waste += max(0, c.size-int(e.next.live[i]))
 			if worst < 0 || share(e.next.live[i], c) < share(e.next.live[worst], e.next.chunks[worst]) {
 				worst = i
 			}
@@ -195,34 +196,30 @@ func (e *tableEdit) compact() {
 	}
 }
 
-func share(live uint32, c []byte) float64 { return float64(live) / float64(len(c)) }
+func share(live uint32, c *chunk) float64 { return float64(live) / float64(max(1, c.size)) }
 
 // move copies what is alive of a chunk into the tail.
 func (e *tableEdit) move(i int) {
-	c := e.next.chunks[i]
-	for at := 0; at+4 <= len(c); {
-		size := int(binary.BigEndian.Uint32(c[at:]))
-		if size == 0 {
-			break
-		}
-		r := record(c[at+4 : at+4+size])
-		hash := r.hash()
-		s := e.next.shards[e.next.shard(hash)]
-		for k := e.next.position(s, hash); k < len(s) && s[k].hash == hash; k++ {
-			if s[k].chunk() == i && s[k].offset() == at+4 {
-				chunk, offset := e.keep(r)
-				(*e.writable(hash))[k] = makeRef(r, hash, chunk, offset)
+	for _, s := range e.next.shards {
+		for k, r := range s {
+			if r.chunk() != i {
+				continue
 			}
+			rec := e.next.record(r)
+			chunk, offset := e.keep(rec)
+			(*e.writable(r.hash))[k] = makeRef(rec, r.hash, chunk, offset)
 		}
-		at += stored(size)
 	}
 	e.next.chunks[i], e.next.live[i] = nil, 0
 }
 
 // tableBuilder makes a table of many records that come in any order.
 type tableBuilder struct {
-	edit *tableEdit // keeps the octets; its index is not used
-	refs []ref
+	edit    *tableEdit // keeps the octets; its index is not used
+	refs    []ref
+	windows map[*chunk]int // lent chunks and their numbers
+	window  *chunk         // the last of them
+	number  int
 }
 
 func newTableBuilder() *tableBuilder { return &tableBuilder{edit: (*table)(nil).edit()} }
@@ -231,6 +228,29 @@ func newTableBuilder() *tableBuilder { return &tableBuilder{edit: (*table)(nil).
 func (b *tableBuilder) add(r record, key []byte) {
 	chunk, offset := b.edit.keep(r)
 	b.refs = append(b.refs, makeRef(r, hashOf(key), chunk, offset))
+}
+
+// lend takes a record that lies in a loan, without copying it.
+func (b *tableBuilder) lend(r record, key []byte, l *loan) {
+	window, offset := l.window(r)
+	if window == nil {
+		b.add(r, key)
+		return
+	}
+	if window != b.window {
+		number, known := b.windows[window]
+		if !known {
+			if b.windows == nil {
+				b.windows = map[*chunk]int{}
+			}
+			number = len(b.edit.next.chunks)
+			b.windows[window] = number
+			b.edit.next.chunks, b.edit.next.live = append(b.edit.next.chunks, window), append(b.edit.next.live, 0)
+		}
+		b.window, b.number = window, number
+	}
+	b.edit.next.live[b.number] += uint32(len(r))
+	b.refs = append(b.refs, makeRef(r, hashOf(key), b.number, offset))
 }
 
 // table sorts what was added. Of records with one owner and fingerprint the
@@ -255,6 +275,13 @@ func (b *tableBuilder) table(repeated func(record)) *table {
 		fill[i]++
 	}
 	b.refs = nil
+	for window, number := range b.windows {
+		if window.tables++; window.tables == 1 {
+			window.size = int(t.live[number])
+		} else {
+			window.size = 0
+		}
+	}
 	t.shards = make([][]ref, 1<<t.bits)
 	for i := range t.shards {
 		s := index[starts[i]:starts[i+1]:starts[i+1]]
@@ -262,7 +289,7 @@ func (b *tableBuilder) table(repeated func(record)) *table {
 		t.shards[i] = slices.CompactFunc(s, func(x, y ref) bool {
 			same := x.hash == y.hash && x.sha == y.sha && compareRecordKeys(t.record(x), t.record(y)) == 0
 			if same {
-				t.live[y.chunk()] -= uint32(stored(y.size()))
+				t.live[y.chunk()] -= uint32(y.size())
 				repeated(t.record(y))
 			}
 			return same

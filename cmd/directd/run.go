@@ -347,6 +347,7 @@ func (n *node) run(ctx context.Context) error {
 	})
 	n.monitor.registry.MustRegister(&nodeMetrics{dns: dns, ldap: ldap, web: web, view: n.store.View, queue: n.queue.List, publisher: n.publisher, mail: &n.mail, now: time.Now})
 	g.Go(func() error { return n.serveAdmin(ctx) })
+	g.Go(func() error { return n.store.Settle(ctx) })
 	g.Go(func() error { return n.keepKeys(ctx) })
 	g.Go(func() error { return n.reload(ctx, dns) })
 	n.log.Info("serving", "host", n.cfg.Node.Hostname, "version", version(), "generation", n.store.View().Rev)

@@ -134,3 +134,26 @@ type Store interface {
 	// returns ErrClosed.
 	Close() error
 }
+
+// Lender is a Store that can lend its memory to somebody who would otherwise
+// copy all of it. It is for the start: what is lent keeps the space of later
+// changes occupied.
+type Lender interface {
+	// Lend gives the present state, or nil where lending is not worth while or
+	// not possible.
+	Lend(ctx context.Context) (Loan, error)
+}
+
+// Loan is the state of a store at one revision, in the store's own memory. Until
+// it is returned nothing in it changes.
+type Loan interface {
+	// Memory holds every value that Stream gives.
+	Memory() []byte
+	// Stream is Store.Stream, but that values reach to the end of Memory's
+	// capacity, so that their place in it can be told, and are good until Return.
+	Stream(ctx context.Context, prefix string, fn func(key, value []byte) error) error
+	// Forget tells that a part of Memory will hardly be read again. It still may.
+	Forget(from, to int)
+	// Return ends the loan. Memory may then change.
+	Return()
+}

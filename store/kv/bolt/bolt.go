@@ -20,12 +20,14 @@
 package bolt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	bbolt "go.etcd.io/bbolt"
@@ -41,23 +43,29 @@ var ErrDamaged = errors.New("the store file is damaged: restore the last backup"
 // Options of a DB. The zero value is good.
 type Options struct {
 	History kv.HistoryLimits
+	// LendFrom is the size in octets from which a file is lent (Lend) and not
+	// copied; 0 = 64 MiB, which is copied in no time.
+	LendFrom int
 }
 
 // DB implements kv.Store.
 type DB struct {
-	path    string
-	history kv.HistoryLimits
-	bolt    *bbolt.DB
-	lock    io.Closer
-	stop    chan struct{}
-	watch   sync.WaitGroup
+	path     string
+	history  kv.HistoryLimits
+	lendFrom int
+	bolt     *bbolt.DB
+	lock     io.Closer
+	stop     chan struct{}
+	watch    sync.WaitGroup
 
-	mu      sync.Mutex // guards all below
-	closed  bool
-	broken  error // set when a commit failed in a way after which the file may not be what bbolt thinks
-	leading bool  // a goroutine is committing
-	pending []*request
-	signal  *kv.Signal
+	mu        sync.Mutex // guards all below
+	closed    bool
+	inspected inspected
+	loan      *loan // nil: nothing was lent
+	broken    error // set when a commit failed in a way after which the file may not be what bbolt thinks
+	leading   bool  // a goroutine is committing
+	pending   []*request
+	signal    *kv.Signal
 }
 
 // Open opens the store at path, or makes it if there is no such file.
@@ -70,7 +78,7 @@ func Open(path string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{path: path, history: o.History.OrDefault(), lock: lock, stop: make(chan struct{}), signal: kv.NewSignal()}
+	db := &DB{path: path, history: o.History.OrDefault(), lendFrom: cmp.Or(o.LendFrom, minLoan), lock: lock, stop: make(chan struct{}), signal: kv.NewSignal()}
 	if err := db.open(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -91,11 +99,14 @@ func (db *DB) open() error {
 			return err
 		}
 	}
-	if err := inspect(db.path); err != nil {
+	if db.inspected, err = inspect(db.path); err != nil {
 		return err
 	}
+	o := options()
+	// While it fits, a growing file waits for no reader, nor for a loan.
+	o.InitialMmapSize = max(initialMmap, 2*len(db.inspected.file))
 	err = guard(func() (err error) {
-		db.bolt, err = bbolt.Open(db.path, fileMode, options())
+		db.bolt, err = bbolt.Open(db.path, fileMode, o)
 		return err
 	})
 	return openError(db.path, err)
@@ -214,5 +225,10 @@ func (db *DB) Close() error {
 	db.mu.Unlock()
 	close(db.stop)
 	db.watch.Wait()
+	if db.loan != nil {
+		db.loan.Return() // its memory stays mapped: somebody may still look at it
+	} else {
+		_ = syscall.Munmap(db.inspected.file) // nothing was written
+	}
 	return errors.Join(db.bolt.Close(), db.lock.Close())
 }

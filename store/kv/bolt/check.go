@@ -28,8 +28,8 @@ func guard(fn func() error) (err error) {
 // inspect goes through a whole store file before it is opened for writing, so
 // that damage is an error that says what to do (see also pageCheck). Values are
 // held against their check sums by whoever reads them, and all by Check.
-func inspect(path string) error {
-	err := guard(func() error {
+func inspect(path string) (in inspected, err error) {
+	err = guard(func() error {
 		o := options()
 		o.ReadOnly = true
 		db, err := bbolt.Open(path, fileMode, o)
@@ -45,16 +45,16 @@ func inspect(path string) error {
 			if err != nil {
 				return err
 			}
-			if err := checkPages(path, tx, st); err != nil {
+			if in, err = checkPages(path, tx, st); err != nil {
 				return err
 			}
 			return verifyLog(context.Background(), tx, st)
 		})
 	})
 	if errors.Is(err, ErrDamaged) {
-		return fmt.Errorf("store %s: %w", path, err)
+		err = fmt.Errorf("store %s: %w", path, err)
 	}
-	return err
+	return in, err
 }
 
 // checkSize finds a file that was cut off: its pages are there as far as the

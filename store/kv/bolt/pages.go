@@ -40,22 +40,30 @@ type pageCheck struct {
 	end  uint64
 	seen []uint64 // a bit for each page
 	data func(key, stored []byte) error
+	root uint64 // page of the data, once it is found; 0: they lie inside of another
 }
 
 // checkPages checks that every page can be reached once, says what it is, and
 // holds its elements in order inside itself; that no page in use counts as free;
 // and that the data are as many as the state says, with the sum that it says.
-func checkPages(path string, tx *bbolt.Tx, st state) error {
+func checkPages(path string, tx *bbolt.Tx, st state) (in inspected, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return err
+		return in, err
 	}
 	defer file.Close()
 	mapped, err := syscall.Mmap(int(file.Fd()), 0, int(tx.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
-		return fmt.Errorf("map %s: %w", path, err)
+		return in, fmt.Errorf("map %s: %w", path, err)
 	}
-	defer syscall.Munmap(mapped) // nothing was written
+	defer func() {
+		if err != nil {
+			_ = syscall.Munmap(mapped) // nothing was written
+		}
+	}()
+	if len(mapped) >= minLoan {
+		_ = syscall.Madvise(mapped, madvPopulateRead) // advice
+	}
 	size := uint64(tx.DB().Info().PageSize)
 	c := &pageCheck{file: mapped, size: size, end: uint64(len(mapped)) / size}
 	c.seen = make([]uint64, c.end/64+1)
@@ -73,12 +81,15 @@ func checkPages(path string, tx *bbolt.Tx, st state) error {
 		return nil
 	}
 	if err := c.tree(uint64(tx.Cursor().Bucket().Root()), 0, true, span{}, nil); err != nil {
-		return err
+		return in, err
 	}
 	if keys != st.keys || sum != st.sum {
-		return fmt.Errorf("%d keys (sum %x) where %d (sum %x) were written: %w", keys, sum, st.keys, st.sum, ErrDamaged)
+		return in, fmt.Errorf("%d keys (sum %x) where %d (sum %x) were written: %w", keys, sum, st.keys, st.sum, ErrDamaged)
 	}
-	return c.free(uint64(tx.ID()))
+	if err := c.free(uint64(tx.ID())); err != nil {
+		return in, err
+	}
+	return inspected{file: mapped, size: size, txid: uint64(tx.ID()), root: c.root}, nil
 }
 
 // span is where the keys of a page must lie: from low, below high (nil = no end).
@@ -150,6 +161,9 @@ func (c *pageCheck) bucket(id uint64, b element) error {
 		visit = nil
 	}
 	if root := binary.NativeEndian.Uint64(b.value); root != 0 {
+		if visit != nil {
+			c.root = root
+		}
 		return c.tree(root, 0, false, span{}, visit)
 	}
 	raw := b.value[bucketHead:]

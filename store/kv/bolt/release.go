@@ -14,6 +14,9 @@ import (
 func (db *DB) release(tx *bbolt.Tx) {
 	info := tx.DB().Info()
 	size := uintptr(tx.Size()) &^ (uintptr(info.PageSize) - 1)
+	if file := db.inspected.file; len(file) > 0 {
+		_ = syscall.Madvise(file, syscall.MADV_DONTNEED)
+	}
 	// The errno would say that a part of the range is not mapped.
 	_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, info.Data, size, syscall.MADV_DONTNEED)
 }
