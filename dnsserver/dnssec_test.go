@@ -462,3 +462,54 @@ func BenchmarkSignedAnswer(b *testing.B) {
 		})
 	}
 }
+
+// TestQuestionsForWhatSigningMakes: RRSIG, NSEC and NXNAME are no data, and who
+// asks for them gets little.
+func TestQuestionsForWhatSigningMakes(t *testing.T) {
+	for _, c := range []struct {
+		mode        mode
+		name, qtype string
+		want        string
+	}{
+		{modes[0], "mail.structure.example.", "RRSIG", "NOERROR AA | an mail.structure.example/RRSIG"},
+		{modes[0], "b.ent.structure.example.", "RRSIG", "NOERROR AA | an b.ent.structure.example/RRSIG"},
+		{modes[0], "nobody.structure.example.", "RRSIG", "NOERROR AA | an nobody.structure.example/RRSIG"},
+		{modes[0], "mail.structure.example.", "NSEC", "NOERROR AA | an mail.structure.example/NSEC mail.structure.example/RRSIG"},
+		{modes[0], "nobody.structure.example.", "NSEC", "NOERROR AA | an nobody.structure.example/NSEC nobody.structure.example/RRSIG"},
+		{modes[0], "mail.structure.example.", "TYPE128", "FORMERR"},
+		{modes[0], "host.sub.structure.example.", "RRSIG", "NOERROR | ns sub.structure.example/NS sub.structure.example/NS sub.structure.example/DS sub.structure.example/RRSIG | ar ns1.sub.structure.example/A"},
+		{modes[1], "mail.structure.example.", "RRSIG", "NOERROR AA | an mail.structure.example/RRSIG"},
+		{modes[1], "mail.structure.example.", "TYPE128", "FORMERR"},
+	} {
+		set := buildSigned(t, map[string]string{"structure.example": exampleText(t, "structure")}, c.mode)
+		qtype := uint16(dns.TypeNXNAME)
+		if c.qtype != "TYPE128" {
+			qtype = dns.StringToType[c.qtype]
+		}
+		if got := show(reply(t, set, askDO(t, c.name, qtype, false), signedTCP)); got != c.want {
+			t.Errorf("%s %s %s:\n got %s\nwant %s", c.mode, c.name, c.qtype, got, c.want)
+		}
+		// Over UDP they go to those who have proved their address.
+		udp := signedTCP
+		udp.TCP = false
+		if got := reply(t, set, askDO(t, c.name, qtype, false), udp); c.qtype == "RRSIG" && !got.Truncated {
+			t.Errorf("%s %s by UDP without a cookie:\n%s", c.name, c.qtype, got)
+		}
+	}
+}
+
+// TestCompactAnswersAreMarked: CO comes back from a zone that makes compact
+// denials, and from no other (RFC 9824 §5.1).
+func TestCompactAnswersAreMarked(t *testing.T) {
+	for i, want := range []bool{true, false} {
+		set := buildSigned(t, map[string]string{"structure.example": exampleText(t, "structure")}, modes[i])
+		got := reply(t, set, askDO(t, "mail.structure.example.", dns.TypeA, true), signedTCP)
+		if co := got.IsEdns0().Hdr.Ttl&(1<<14) != 0; co != want {
+			t.Errorf("%s: CO %v", modes[i], co)
+		}
+	}
+	set := oneZone(t, "structure.example", exampleText(t, "structure"))
+	if got := reply(t, set, askDO(t, "nobody.structure.example.", dns.TypeA, true), signedTCP); got.IsEdns0().Hdr.Ttl&(1<<14) != 0 || got.Rcode != dns.RcodeNameError || len(got.Ns) != 1 {
+		t.Errorf("an unsigned zone:\n%s", got)
+	}
+}
