@@ -53,6 +53,7 @@ type DB struct {
 	path     string
 	history  kv.HistoryLimits
 	lendFrom int
+	commits  int // the goroutine that leads has it
 	bolt     *bbolt.DB
 	lock     io.Closer
 	stop     chan struct{}

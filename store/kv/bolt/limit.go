@@ -30,6 +30,9 @@ const (
 	// (and with it the pages it sees) for long.
 	maxFollowEvents = 512
 	maxFollowBytes  = 1 << 20
+	// releaseCommits is after how many commits the pages that they touched are
+	// given back: some megabytes' worth.
+	releaseCommits = 32
 	// releaseEvery is how many octets a Stream reads before it looks whether it
 	// is still wanted.
 	releaseEvery = 64 << 20

@@ -150,11 +150,27 @@ func (db *DB) commit(batch []*request) {
 		})
 	})
 	if err == nil || errors.Is(err, errNoChange) {
+		db.tidy()
 		return
 	}
 	err = db.failed(err)
 	for _, r := range batch {
 		r.rev, r.err = 0, err
+	}
+}
+
+// tidy gives the pages back that commits have looked at, now and then: each
+// brings its neighbors along, and after some thousand changes all of a large
+// file would count as memory of this process. Only the goroutine that commits
+// calls it.
+func (db *DB) tidy() {
+	if db.commits++; db.commits%releaseCommits == 0 {
+		_ = guard(func() error { // nothing depends on it
+			return db.bolt.View(func(tx *bbolt.Tx) error {
+				db.release(tx)
+				return nil
+			})
+		})
 	}
 }
 
