@@ -26,11 +26,18 @@ import (
 // Errors are *Refusal with ErrMalformed, ErrNoName, ErrForeign or ErrLimit,
 // and name the certificate.
 func (tx *Tx) AddCertificate(c Certificate) (added bool, err error) {
-	sha := Fingerprint(c.DER)
 	cert, err := x509.ParseCertificate(c.DER)
 	if err != nil {
-		return false, refuse(certName(sha, nil), ErrMalformed, "%v", err)
+		return false, refuse(certName(Fingerprint(c.DER), nil), ErrMalformed, "%v", err)
 	}
+	return tx.AddParsed(c, cert)
+}
+
+// AddParsed is AddCertificate for a caller who has parsed the certificate: of a
+// hundred thousand that are imported, parsing is most of the work. DER is not
+// read.
+func (tx *Tx) AddParsed(c Certificate, cert *x509.Certificate) (added bool, err error) {
+	sha := Fingerprint(cert.Raw)
 	owners, err := tx.ownersFor(c.Owner, sha, cert)
 	if err != nil {
 		return false, err
@@ -41,9 +48,9 @@ func (tx *Tx) AddCertificate(c Certificate) (added bool, err error) {
 	tag, algorithm := keytag.OfKey(cert.PublicKey)
 	var puts []Certificate
 	for _, o := range owners {
-		next := Certificate{Owner: o, SHA256: sha, DER: c.DER, PublishDNS: c.PublishDNS, PublishLDAP: c.PublishLDAP,
+		next := Certificate{Owner: o, SHA256: sha, DER: cert.Raw, PublishDNS: c.PublishDNS, PublishLDAP: c.PublishLDAP,
 			Bound: Binds(cert, o), Added: c.Added.UTC().Truncate(time.Second)}
-		if err := tx.checkRoom(next, certName(sha, cert)); err != nil {
+		if err := tx.checkRoom(next, cert); err != nil {
 			return false, err
 		}
 		puts = append(puts, next)
@@ -84,7 +91,7 @@ func (tx *Tx) ownersFor(given direct.Owner, sha string, cert *x509.Certificate) 
 
 // checkRoom holds the owner's certificates, the new one among them, against
 // the limits.
-func (tx *Tx) checkRoom(next Certificate, name string) error {
+func (tx *Tx) checkRoom(next Certificate, cert *x509.Certificate) error {
 	count, size, sha := 1, len(next.DER), shaOctets(next.SHA256)
 	for i, h := 0, tx.holding(next.Owner); i < h.Len(); i++ {
 		if r := h.table.record(h.refs[i]); !bytes.Equal(r.sha(), sha) {
@@ -94,9 +101,9 @@ func (tx *Tx) checkRoom(next Certificate, name string) error {
 	}
 	switch {
 	case count > maxCertsPerOwner:
-		return refuse(name, ErrLimit, "%s has %d certificates already, as many as one answer is to carry: remove old ones first", next.Owner, maxCertsPerOwner)
+		return refuse(certName(next.SHA256, cert), ErrLimit, "%s has %d certificates already, as many as one answer is to carry: remove old ones first", next.Owner, maxCertsPerOwner)
 	case size > maxOwnerBytes:
-		return refuse(name, ErrLimit, "the certificates of %s would have %d octets, at most %d fit one answer: remove old ones first", next.Owner, size, maxOwnerBytes)
+		return refuse(certName(next.SHA256, cert), ErrLimit, "the certificates of %s would have %d octets, at most %d fit one answer: remove old ones first", next.Owner, size, maxOwnerBytes)
 	}
 	return nil
 }

@@ -161,7 +161,7 @@ func (b *batch) take(tx *store.Tx, c found) {
 	}
 	for _, o := range owners {
 		item.Owner = o.String()
-		added, err := tx.AddCertificate(b.publication(tx, o, c.cert))
+		added, err := tx.AddParsed(b.publication(tx, o, c.cert), c.cert)
 		if err == nil && key != nil {
 			err = tx.PutKey(item.SHA256, o, key)
 		}

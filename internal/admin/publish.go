@@ -102,7 +102,7 @@ func (f *foreigner) add(tx *store.Tx, sha string) (bool, error) {
 	if here, ok := holding(tx, f.owner, sha); ok {
 		c.PublishDNS, c.PublishLDAP = c.PublishDNS || here.PublishDNS, c.PublishLDAP || here.PublishLDAP
 	}
-	return tx.AddCertificate(c)
+	return tx.AddParsed(c, f.cert)
 }
 
 // account notes that it was taken, and what is odd about it.
