@@ -229,7 +229,7 @@ func (in *Incoming) Apply(held []store.Record) ([]store.Record, error) {
 	for _, s := range in.steps {
 		for _, r := range s.gone {
 			if r.typ == dns.TypeSOA {
-				out.removeType(in.apex, dns.TypeSOA) // its version was compared
+				out.soa = nil // its version was compared
 			} else if !out.remove(r) {
 				return nil, fmt.Errorf("%s %s: a step removes a record that is not there", r.owner, typeString(r.typ))
 			}
@@ -246,10 +246,18 @@ func (r incomingRecord) key() string {
 	return string(r.owner) + string(binary.BigEndian.AppendUint16(nil, r.typ)) + r.data
 }
 
-// recordSet is records by what makes them the same one.
-type recordSet struct{ all map[string]incomingRecord }
+// recordSet is records by what makes them the same one. The SOA stands alone: each
+// of a hundred thousand steps replaces it, and must not look for it.
+type recordSet struct {
+	soa *incomingRecord
+	all map[string]incomingRecord
+}
 
 func (s *recordSet) add(r incomingRecord) {
+	if r.typ == dns.TypeSOA {
+		s.soa = &r
+		return
+	}
 	if s.all == nil {
 		s.all = make(map[string]incomingRecord)
 	}
@@ -262,17 +270,12 @@ func (s *recordSet) remove(r incomingRecord) bool {
 	return there
 }
 
-func (s *recordSet) removeType(owner Name, rrtype uint16) {
-	for k, r := range s.all {
-		if r.owner == owner && r.typ == rrtype {
-			delete(s.all, k)
-		}
-	}
-}
-
 // records are those of the store, in the order of names, types and data.
 func (s *recordSet) records() ([]store.Record, error) {
-	sorted := make([]incomingRecord, 0, len(s.all))
+	sorted := make([]incomingRecord, 0, len(s.all)+1)
+	if s.soa != nil {
+		sorted = append(sorted, *s.soa)
+	}
 	for _, r := range s.all {
 		sorted = append(sorted, r)
 	}

@@ -2,12 +2,17 @@ package zones_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"directnode/internal/testpki"
 	"directnode/store"
 	"directnode/zones"
 )
@@ -186,5 +191,35 @@ func BenchmarkSMIMEAIndex(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestWhatAZoneHasAtTheLabelOfSMIMEAComesFirst: a cut, a DNAME and a wildcard at
+// _smimecert are the zone's own, and names that nobody's certificate makes are
+// theirs to answer.
+func TestWhatAZoneHasAtTheLabelOfSMIMEAComesFirst(t *testing.T) {
+	leaf := testpki.New(t).Root("CA").Leaf("bob", testpki.Address("bob@roll.example"))
+	bob := "bob CERT PKIX 0 0 " + base64.StdEncoding.EncodeToString(leaf.DER) + "\n"
+	sum := sha256.Sum256([]byte("bob"))
+	own, other := hex.EncodeToString(sum[:28]), strings.Repeat("0", 56)
+	for text, want := range map[string][2]zones.Kind{ // of bob's name and of another
+		"":                                     {zones.Hit, zones.NXDomain},
+		"_smimecert NS ns.x.example.\n":        {zones.Referral, zones.Referral},
+		"_smimecert DNAME x.example.\n":        {zones.DName, zones.DName},
+		"*._smimecert TXT x\n":                 {zones.Hit, zones.NoData},
+		"_smimecert TXT x\n":                   {zones.Hit, zones.NXDomain},
+		own + "._smimecert CNAME x\n":          {zones.CName, zones.NXDomain},
+		"x." + own + "._smimecert A 1.1.1.1\n": {zones.NoData, zones.NXDomain},
+	} {
+		z := signedZone(t, oneKey(t), bob+text)
+		for i, label := range []string{own, other} {
+			name, err := zones.ParseName(label + "._smimecert.roll.example.")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := z.Lookup([]byte(name), dns.TypeSMIMEA); a.Kind != want[i] {
+				t.Errorf("%q: %s: %v, want %v", text, label, a.Kind, want[i])
+			}
+		}
 	}
 }

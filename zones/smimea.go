@@ -147,20 +147,18 @@ func (z *Zone) answerSMIMEA(a *Answer, qname []byte, qtype uint16) bool {
 		}
 		hashed = at
 	}
-	if z.nodes.find(qname[top:]) == nil {
-		*a = Answer{Kind: NoData, at: top} // an empty non-terminal
-	} else if hashed < 0 {
-		return false
-	} else {
-		*a = Answer{at: top, Node: z.nodes.find(qname[top:])}
+	own := z.nodes.find(qname[top:]) // nil: an empty non-terminal
+	if own != nil && (hashed < 0 || own.cut != nil || own.renamed != nil) {
+		return false // RFC 1034 §4.3.2 step 3b, RFC 6672 §3.2: what is below is somebody else's
 	}
+	*a = Answer{Kind: NoData, Node: own, at: top}
 	if hashed < 0 {
 		return true
 	}
 	a.Kind = NXDomain
 	var set *RRset
 	if set = z.smimeaSet(qname[hashed+1 : hashed+1+int(qname[hashed])]); set == nil {
-		return true
+		return own == nil || own.wildcard == nil // RFC 4592 §3.3.1: at names that are not there
 	}
 	a.Node, a.at, a.own = nil, hashed, *set
 	switch {

@@ -125,9 +125,8 @@ func (p *peering) follow(ctx context.Context, g *generation, work *sync.WaitGrou
 	defer p.mu.Unlock()
 	for d, f := range p.followers {
 		if g.links.primaries[d] == nil {
-			f.stop()
+			f.end()
 			delete(p.followers, d)
-			p.node.publisher.expire(d, false)
 		}
 	}
 	for d := range g.links.primaries {

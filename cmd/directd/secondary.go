@@ -43,6 +43,7 @@ type follower struct {
 	next      time.Time
 	confirmed time.Time // when a primary last said that what is here is current
 	expired   bool
+	ended     bool  // it says nothing about the domain any more
 	err       error // of the last attempt
 }
 
@@ -61,11 +62,21 @@ func (f *follower) wakeUp() {
 	}
 }
 
+// end ends the follower. A check that is under way may still come to its end,
+// and must not let a domain expire that follows nobody.
+func (f *follower) end() {
+	f.stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+	f.node.publisher.expire(f.domain, false)
+}
+
 // settings takes over what a new generation says; other primaries are asked at
-// once.
+// once, and so are those of which there is nothing any more.
 func (f *follower) settings(t store.Transfer) {
 	f.mu.Lock()
-	others := !slices.Equal(f.transfer.Primaries, t.Primaries)
+	others := !slices.Equal(f.transfer.Primaries, t.Primaries) || f.transfer.Taken != nil && t.Taken == nil
 	f.transfer = t
 	f.mu.Unlock()
 	if others {
@@ -149,13 +160,13 @@ func (f *follower) plan(err error, at time.Time) time.Duration {
 func (f *follower) expireBy(at time.Time) {
 	_, _, expire := f.timers()
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	was := f.expired
-	f.expired = f.transfer.Taken != nil && !f.confirmed.IsZero() && at.Sub(f.confirmed) >= expire
-	is := f.expired
-	f.mu.Unlock()
-	if was == is {
+	is := f.transfer.Taken != nil && !f.confirmed.IsZero() && at.Sub(f.confirmed) >= expire
+	if f.ended || was == is {
 		return
 	}
+	f.expired = is
 	f.node.publisher.expire(f.domain, is)
 	if is {
 		f.node.log.Error("secondary: the zone has expired; it is answered with SERVFAIL until a primary answers", "zone", f.domain)

@@ -14,6 +14,7 @@ import (
 	"directnode/internal/direct"
 	"directnode/internal/testnode"
 	"directnode/internal/testpki"
+	"directnode/store"
 )
 
 // pair is a primary and a node that follows it.
@@ -184,5 +185,55 @@ func TestTheTimersOfAPrimaryAreBounded(t *testing.T) {
 		if refresh, retry, expire := f.timers(); refresh != c.refresh || retry != c.retry || expire != c.expire {
 			t.Errorf("%s: %v %v %v", c.soa, refresh, retry, expire)
 		}
+	}
+}
+
+// followerOf is what follows the primaries of the domain of the tests.
+func (n *peerNode) followerOf() *follower {
+	n.t.Helper()
+	d, err := direct.ParseDomain(peerZone)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.peering.mu.Lock()
+	defer n.peering.mu.Unlock()
+	return n.peering.followers[d]
+}
+
+// TestAFollowerThatWasStoppedExpiresNothing: a check that ends after the domain
+// went its own way says nothing about it any more.
+func TestAFollowerThatWasStoppedExpiresNothing(t *testing.T) {
+	_, secondary := pair(t)
+	f := secondary.followerOf()
+	testnode.Eventually(t, "the settings with what was taken", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.transfer.Taken != nil
+	})
+	secondary.set(admin.TransferRequest{Primaries: &[]string{}})
+	testnode.Eventually(t, "the end of the follower", func() bool { return secondary.followerOf() == nil })
+	_, _, expire := f.timers()
+	f.expireBy(time.Now().Add(expire + time.Minute))
+	if r := secondary.ask("node", dns.TypeA); r.Rcode == dns.RcodeServerFailure {
+		t.Errorf("a domain that follows nobody has expired:\n%s", r)
+	}
+}
+
+// TestPrimariesThatWereSetAnewAreAskedAtOnce: a domain that went its own way for
+// a moment, too short for the follower to end, has nothing of its primary.
+func TestPrimariesThatWereSetAnewAreAskedAtOnce(t *testing.T) {
+	f := &follower{wake: make(chan struct{}, 1), transfer: store.Transfer{
+		Primaries: []store.TransferPeer{{Key: "k"}}, Taken: &store.TakenZone{Serial: 1}}}
+	woken := func() bool { return len(f.wake) > 0 }
+	t1 := f.transfer
+	t1.Taken = &store.TakenZone{Serial: 2}
+	f.settings(t1)
+	if woken() {
+		t.Error("what was taken wakes the follower that took it")
+	}
+	t1.Taken = nil
+	f.settings(t1)
+	if !woken() {
+		t.Error("nothing was taken, and nobody is asked")
 	}
 }

@@ -48,6 +48,8 @@ type Options struct {
 	MaxImport int64  // octets of one order that streams files; 0: 2 GiB
 	TempDir   string // where such files wait; empty: that of the system
 
+	Patience time.Duration // for a client that does not read what it is told; 0: 10 s
+
 	Log *slog.Logger
 }
 
@@ -56,6 +58,13 @@ func (o *Options) maxImport() int64 {
 		return defaultImport
 	}
 	return o.MaxImport
+}
+
+func (o *Options) patience() time.Duration {
+	if o.Patience <= 0 {
+		return defaultPatience
+	}
+	return o.Patience
 }
 
 // DiscoverFunc finds and judges a certificate with the node's own resolver and

@@ -65,6 +65,9 @@ func (s *Service) importCertificates(ctx context.Context, req ImportRequest, rep
 	err = s.change(ctx, req.DryRun, func(tx *store.Tx) error {
 		progress := report.counter(StageStoring, len(b.certs))
 		for i, c := range b.certs {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			b.take(tx, c)
 			progress(i + 1)
 		}

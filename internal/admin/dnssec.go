@@ -229,10 +229,15 @@ func (s *Service) DNSSECStatus(_ context.Context, req DNSSECRequest) (DNSSEC, er
 }
 
 // AdvanceKeys makes the steps in the life of all domains' keys that are due. It
-// looks first and changes the store only where something is.
+// looks first and changes the store only where something is. A domain whose
+// change is refused keeps no other from its own.
 func (s *Service) AdvanceKeys(ctx context.Context, at time.Time) error {
 	v := s.store.View()
+	var failed []error
 	for _, d := range v.Domains() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		is := v.Domain(d).Signing
 		if is == nil || zones.Advance(is, at) == is {
 			continue
@@ -245,9 +250,10 @@ func (s *Service) AdvanceKeys(ctx context.Context, at time.Time) error {
 			return tx.SetSigning(d, zones.Advance(data.Signing, at))
 		})
 		if err != nil {
-			return fmt.Errorf("the keys of %s: %w", d, err)
+			failed = append(failed, fmt.Errorf("the keys of %s: %w", d, err))
+			continue
 		}
 		s.o.Log.Info("dnssec keys advanced", "domain", d.String())
 	}
-	return nil
+	return errors.Join(failed...)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"directnode/internal/admin"
+	"directnode/internal/direct"
+	"directnode/store"
 )
 
 func TestADomainIsSignedRolledAndUnsigned(t *testing.T) {
@@ -71,5 +73,38 @@ func TestADomainIsSignedRolledAndUnsigned(t *testing.T) {
 	}
 	if is, e = order("dnssec.status", req); e != nil || is.Signed {
 		t.Fatalf("%+v, %v", is, e)
+	}
+}
+
+// TestOneDomainKeepsNoOtherFromItsKeys: the keys of a domain whose change is
+// refused stay as they are, and those of the domains after it are advanced.
+func TestOneDomainKeepsNoOtherFromItsKeys(t *testing.T) {
+	refused := errors.New("refused")
+	var bad direct.Domain
+	n := newNode(t, func(o *store.Options) {
+		build := o.Prepare
+		o.Prepare = func(next *store.View) (func(), error) {
+			if data := next.Domain(bad); !bad.IsZero() && data.Signing != nil && data.Signing.Keys[0].State != store.KeyPublished {
+				return nil, refused
+			}
+			return build(next)
+		}
+	})
+	var err error
+	if bad, err = direct.ParseDomain("a.direct.test"); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"a.direct.test", "b.direct.test"} {
+		if _, err := n.EnableDNSSEC(t.Context(), admin.DNSSECRequest{Domain: d}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.AdvanceKeys(t.Context(), time.Now().AddDate(0, 0, 3)); !errors.Is(err, refused) || !strings.Contains(err.Error(), bad.String()) {
+		t.Errorf("%v", err)
+	}
+	for d, want := range map[string]string{"a.direct.test": "published", "b.direct.test": "ready"} {
+		if is, err := n.DNSSECStatus(t.Context(), admin.DNSSECRequest{Domain: d}); err != nil || is.Keys[0].State != want {
+			t.Errorf("%s: %+v, %v", d, is, err)
+		}
 	}
 }

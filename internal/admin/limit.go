@@ -1,5 +1,7 @@
 package admin
 
+import "time"
+
 const (
 	// maxBody bounds a request: a folder of 20,000 certificates with their
 	// keys is 80 MB of JSON.
@@ -21,6 +23,11 @@ const (
 	// maxBackup bounds a backup that is restored: a million certificates with
 	// their keys are below it.
 	maxBackup = 4 << 30
+
+	// defaultPatience is how long a client may leave unread what it is told. It
+	// is told of a plan while a change is under way, and no other change is made
+	// meanwhile: a tool that was stopped must not stop the node.
+	defaultPatience = 10 * time.Second
 
 	// maxIterations of a key derivation in a PKCS #12 file: 600,000 is what
 	// OWASP asks of the slowest; five million take seconds, and what asks for

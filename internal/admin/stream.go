@@ -3,6 +3,7 @@ package admin
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,7 +34,7 @@ const maxHead = 64 << 10
 func (s *Service) streamed(mux *http.ServeMux, name string, do func(context.Context, ImportRequest, *bufio.Reader, Reporter) (ImportResult, error)) {
 	mux.HandleFunc("POST /v1/stream/"+name, func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		out := &eventWriter{w: w, flush: http.NewResponseController(w).Flush}
+		out := &eventWriter{w: w, control: http.NewResponseController(w), patience: s.o.patience()}
 		// A client that still sends reads no answer.
 		body := http.MaxBytesReader(w, r.Body, s.o.maxImport())
 		in := bufio.NewReaderSize(body, maxHead)
@@ -135,12 +136,20 @@ func (s *Service) oneText(in *bufio.Reader) (src Source, done func(), err error)
 		done()
 		return src, nil, err
 	}
+	// The end is seen, too: from then on the server notices a client that leaves.
+	if _, err := in.Peek(1); !errors.Is(err, io.EOF) {
+		done()
+		return src, nil, cmp.Or(err, errMore)
+	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	return Source{head.Name, f, size}, done, err
 }
+
+// errMore refuses what cannot be the file that was announced.
+var errMore = errors.New("something follows the file")
 
 func copyText(f io.Writer, in io.Reader, size int64) error {
 	if size < 0 {
@@ -218,7 +227,8 @@ func (s *Service) notTaken(err error) error {
 
 // eventWriter writes events, each at once.
 type eventWriter struct {
-	flush func() error
+	control  *http.ResponseController
+	patience time.Duration // for who reads nothing
 
 	mu   sync.Mutex // owns what follows
 	w    io.Writer
@@ -229,8 +239,10 @@ func (o *eventWriter) send(e Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.last = time.Now()
-	_ = json.NewEncoder(o.w).Encode(e) // who went away is noticed by the order's context
-	_ = o.flush()
+	// Who went away, or reads nothing, is noticed by the order's context.
+	_ = o.control.SetWriteDeadline(o.last.Add(o.patience))
+	_ = json.NewEncoder(o.w).Encode(e)
+	_ = o.control.Flush()
 }
 
 // beatEvery is how often an order that has nothing to tell says that it is

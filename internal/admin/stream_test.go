@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"directnode/internal/admin"
+	"directnode/internal/direct"
 	"directnode/internal/testpki"
 	"directnode/store"
 	"directnode/store/kv/memory"
@@ -291,5 +293,62 @@ func TestExportsAreStreamed(t *testing.T) {
 	err := n.client.Export(t.Context(), "zone.export", admin.ExportRequest{Domain: "a.direct.test", Format: "x"}, io.Discard)
 	if e := asError(t, err); e.ID != "DN-ZONE-003" || e.Code != admin.CodeUsage {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestAFileIsTakenAsLongAsItWasSaidToBe: what follows a file, or a file that
+// grew while it was sent, means that something else than the zone was read.
+func TestAFileIsTakenAsLongAsItWasSaidToBe(t *testing.T) {
+	n := newNode(t)
+	before := n.store.View()
+	for order, content := range map[string]string{"zone.import": zoneText, "ldif.import": "version: 1\n"} {
+		req := admin.ImportRequest{Origin: "a.direct.test"}
+		_, err := n.client.Import(t.Context(), order, req, []admin.Upload{text("z", content+"x", int64(len(content)))}, nil)
+		if err == nil || !strings.Contains(err.Error(), "changed while it was read") {
+			t.Errorf("%s: a file that grew: %v", order, err)
+		}
+		_, err = n.client.Import(t.Context(), order, req, append(whole("z", content), whole("another", content)...), nil)
+		if e := asError(t, err); e.ID != "DN-ADMIN-007" {
+			t.Errorf("%s: two files: %+v", order, e)
+		}
+	}
+	if n.store.View() != before {
+		t.Error("something was taken")
+	}
+}
+
+// TestAClientThatReadsNothingKeepsNobodyWaiting: a plan fills the socket of a
+// tool that was stopped, in the middle of a change. The next order is carried
+// out, and the first is not.
+func TestAClientThatReadsNothingKeepsNobodyWaiting(t *testing.T) {
+	n := newNode(t)
+	service := admin.New(n.store, n.mail, admin.Options{TempDir: t.TempDir(), Patience: 50 * time.Millisecond})
+	conn, err := net.Dial("unix", serveUnix(t, service.Handler()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.(*net.UnixConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	zone := zoneText
+	for i := range 900 { // an answer of megabytes
+		zone += fmt.Sprintf("n%d IN TXT", i) + strings.Repeat(" \""+strings.Repeat("t", 250)+"\"", 8) + "\n"
+	}
+	body := fmt.Sprintf("{\"origin\":\"a.direct.test\"}\n{\"name\":\"z\",\"size\":%d}\n%s", len(zone), zone)
+	fmt.Fprintf(conn, "POST /v1/stream/zone.import HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	first := make([]byte, 1)
+	if _, err := conn.Read(first); err != nil { // the plan is on its way, and nothing more is read
+		t.Fatal(err)
+	}
+	if _, err := n.AddDomain(t.Context(), admin.DomainRequest{Domain: "c.direct.test"}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := direct.ParseDomain("a.direct.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(n.store.View().Domain(d).Records); got > 100 {
+		t.Errorf("%d records: the change that nobody hears of was made", got)
 	}
 }

@@ -106,10 +106,19 @@ func (s *sender) file(f Upload) error {
 		return err
 	}
 	n, err := io.CopyN(s, r, f.Size)
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		return fmt.Errorf("%s has %d octets, and had %d before: it changed while it was read", f.Name, n, f.Size)
+	case err != nil:
+		return err
 	}
-	return err
+	switch _, err := io.ReadFull(r, make([]byte, 1)); {
+	case err == nil:
+		return fmt.Errorf("%s has more than the %d octets that it had before: it changed while it was read", f.Name, f.Size)
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	return nil
 }
 
 // follow reads events up to the answer.

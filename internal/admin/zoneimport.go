@@ -45,9 +45,6 @@ func (s *Service) ImportZoneText(ctx context.Context, req ImportRequest, src Sou
 	if err != nil {
 		return ImportResult{}, err
 	}
-	if err := follows(s.store.View().Transfer(d)); err != nil {
-		return ImportResult{}, err
-	}
 	im := &zoneImport{
 		service: s, domain: d, req: req, src: src, report: report,
 		res: ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}, plan: newPlanner(d), at: time.Now(),
@@ -72,6 +69,9 @@ type zoneImport struct {
 
 // run reads the text and makes the change of it. An error refuses all of it.
 func (im *zoneImport) run(ctx context.Context, tx *store.Tx) error {
+	if err := follows(tx.Transfer(im.domain)); err != nil {
+		return err
+	}
 	var before []store.Record
 	if tx.Has(im.domain) {
 		before = tx.Domain(im.domain).Records
@@ -98,7 +98,7 @@ func (im *zoneImport) run(ctx context.Context, tx *store.Tx) error {
 	im.res.Taken += len(im.parsed.Records)
 	im.res.Plan = im.plan.done()
 	im.report.send(Event{Plan: im.res.Plan})
-	return nil
+	return ctx.Err() // nobody hears of a change that nobody waits for
 }
 
 // take takes one certificate of the text.
@@ -124,7 +124,10 @@ func (im *zoneImport) finish(err error) (ImportResult, error) {
 	const what = "nothing was imported"
 	var text *zones.MasterError
 	var build *zones.BuildError
+	var ours *Error
 	switch {
+	case errors.As(err, &ours):
+		return ImportResult{}, ours
 	case errors.As(err, &text):
 		return ImportResult{}, &Error{"DN-ZONE-002", CodeFailed, what, err.Error(), "correct the line and import the file again"}
 	case errors.As(err, &build) && errors.Is(err, store.ErrUnservable):
