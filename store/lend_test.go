@@ -44,7 +44,7 @@ func TestALoanIsSettledUnderReadersAndWriters(t *testing.T) {
 				return err
 			}
 		}
-		for i := range 1500 {
+		for i := range 700 {
 			if err := add(tx, i, ders[i%3]); err != nil {
 				return err
 			}
@@ -58,7 +58,7 @@ func TestALoanIsSettledUnderReadersAndWriters(t *testing.T) {
 	for _, settled := range []bool{false, true} {
 		s, db = open()
 		before := s.View()
-		for i := range 60 { // pages that the change frees must not be written while they are lent
+		for i := range 15 { // pages that the change frees must not be written while they are lent
 			update(t, s, func(tx *store.Tx) error { return add(tx, i*7, ders[(i*7+1)%3]) })
 			update(t, s, func(tx *store.Tx) error { return tx.SetPublish(store.Fingerprint(ders[i%3]), i%2 == 0, true) })
 		}
@@ -69,7 +69,7 @@ func TestALoanIsSettledUnderReadersAndWriters(t *testing.T) {
 					t.Fatal(err)
 				}
 			})
-			for range 20 {
+			for range 8 {
 				update(t, s, func(tx *store.Tx) error { return tx.SetPublish(store.Fingerprint(ders[0]), false, true) })
 				update(t, s, func(tx *store.Tx) error { return tx.SetPublish(store.Fingerprint(ders[0]), true, true) })
 			}

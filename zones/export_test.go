@@ -26,3 +26,6 @@ func GenericText(wire []byte) string                       { return genericText(
 func ParseRData(rrtype uint16, tokens []string, origin string) ([]byte, error) {
 	return parseRData(rrtype, tokens, origin)
 }
+
+// SortKey is the key by which Write sorts names.
+func (n Name) SortKey() string { return n.sortKey() }

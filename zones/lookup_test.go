@@ -1,9 +1,11 @@
 package zones_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
+	"pgregory.net/rapid"
 
 	"directnode/internal/spec"
 	"directnode/zones"
@@ -121,4 +123,23 @@ func TestNamesCompareCanonically(t *testing.T) {
 		}
 		before = n
 	}
+}
+
+// TestNamesSortByTheirKeysAsTheyCompare: labels of any octets, those that end
+// and escape a key among them.
+func TestNamesSortByTheirKeysAsTheyCompare(t *testing.T) {
+	name := rapid.Custom(func(t *rapid.T) zones.Name {
+		var wire []byte
+		for range rapid.IntRange(0, 4).Draw(t, "labels") {
+			label := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 2, 'a', 'b', '.', 0xff}), 1, 3).Draw(t, "label")
+			wire = append(append(wire, byte(len(label))), label...)
+		}
+		return zones.Name(append(wire, 0))
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := name.Draw(t, "a"), name.Draw(t, "b")
+		if got, want := strings.Compare(a.SortKey(), b.SortKey()), a.Compare(b); got > 0 != (want > 0) || got < 0 != (want < 0) {
+			t.Fatalf("%q and %q: the keys say %d, the names %d", string(a), string(b), got, want)
+		}
+	})
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"directnode/store"
 )
@@ -16,6 +18,33 @@ const (
 	minGarbage = 64 << 20
 	maxGarbage = 512 << 20
 )
+
+// bulk is how much larger or smaller the certificates must have become for what
+// the change left behind to be worth looking for.
+const bulk = 32 << 20
+
+// tidyAfter is how long after such a change its leftovers are given back: the
+// order's answer is made of them.
+const tidyAfter = 3 * time.Second
+
+// tidy gives memory back that imports of many certificates have used, until ctx
+// ends. Without it the collector would come by when as much again has been
+// allocated, which may be never.
+func (p *publisher) tidy(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.untidy:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(tidyAfter):
+			debug.FreeOSMemory()
+		}
+	}
+}
 
 // gcPercent is the collector's proportion for so much that is alive.
 func gcPercent(octets int64) int {
@@ -32,6 +61,13 @@ func (p *publisher) tuneGC(v *store.View) {
 	var octets int64
 	for _, d := range v.Domains() {
 		octets += v.Domain(d).Certificates.Octets()
+	}
+	if d := octets - p.octets; max(d, -d) >= bulk {
+		p.octets = octets
+		select {
+		case p.untidy <- struct{}{}:
+		default: // it is known already
+		}
 	}
 	// Setting it stops the world for a moment: not for every certificate.
 	if percent := gcPercent(octets); percent != p.percent {

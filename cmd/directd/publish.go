@@ -38,7 +38,9 @@ type publisher struct {
 	dit     dit.Options
 	log     *slog.Logger
 
-	percent int // of the collector; the store's writer has it
+	percent int           // of the collector; the store's writer has it
+	octets  int64         // of certificates at the last note to untidy; likewise
+	untidy  chan struct{} // holds a token when much has come or gone; nil = nobody looks
 
 	published atomic.Uint64 // generations since the start
 	spent     atomic.Int64  // nanoseconds that building them took

@@ -125,6 +125,7 @@ func (n *node) openStore(ctx context.Context) error {
 	n.onClose(db.Close)
 	sealer := store.NewSealer(key)
 	n.publisher = &publisher{
+		untidy:  make(chan struct{}, 1),
 		changed: make(chan struct{}, 1),
 		sealer:  sealer,
 		zones:   zones.Options{Seal: sealer, Form: zones.Form(n.cfg.DNS.CertForm), URL: n.cfg.HTTP.BaseURL()},
@@ -348,6 +349,7 @@ func (n *node) run(ctx context.Context) error {
 	n.monitor.registry.MustRegister(&nodeMetrics{dns: dns, ldap: ldap, web: web, view: n.store.View, queue: n.queue.List, publisher: n.publisher, mail: &n.mail, now: time.Now})
 	g.Go(func() error { return n.serveAdmin(ctx) })
 	g.Go(func() error { return n.store.Settle(ctx) })
+	g.Go(func() error { return n.publisher.tidy(ctx) })
 	g.Go(func() error { return n.keepKeys(ctx) })
 	g.Go(func() error { return n.reload(ctx, dns) })
 	n.log.Info("serving", "host", n.cfg.Node.Hostname, "version", version(), "generation", n.store.View().Rev)
