@@ -35,7 +35,10 @@ func Fetch(ctx context.Context, apex zones.Name, from Primary, held *uint32) (*z
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	f := &fetcher{conn: conn, apex: apex, key: from.Key}
+	f := &fetcher{conn: conn, apex: apex, key: from.Key, begin: func() error { return nil }}
+	if from.Begin != nil {
+		f.begin = func() error { return from.Begin(ctx) }
+	}
 	in, err := f.fetch(held)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", ctx.Err(), err)
@@ -45,9 +48,10 @@ func Fetch(ctx context.Context, apex zones.Name, from Primary, held *uint32) (*z
 
 // fetcher is one connection to a primary.
 type fetcher struct {
-	conn net.Conn
-	apex zones.Name
-	key  *Key
+	conn  net.Conn
+	apex  zones.Name
+	key   *Key
+	begin func() error
 
 	id  uint16
 	sig signatures
@@ -63,6 +67,9 @@ func (f *fetcher) fetch(held *uint32) (*zones.Incoming, error) {
 		if serialAtLeast(*held, serial) {
 			return nil, nil
 		}
+	}
+	if err := f.begin(); err != nil {
+		return nil, err
 	}
 	return f.transfer(held)
 }

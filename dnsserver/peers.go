@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 
@@ -32,6 +33,10 @@ type Rule struct {
 type Primary struct {
 	Addr netip.AddrPort
 	Key  *Key
+
+	// Begin is asked before a zone is taken, not before the primary is asked for
+	// its version; an error ends the fetch. Nil: nobody is asked.
+	Begin func(context.Context) error
 }
 
 // NewPeers collects the keys, and the access to each zone by its apex.

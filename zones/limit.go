@@ -45,9 +45,10 @@ const (
 	maxComparedNames = 50_000
 
 	// maxIncomingRecords and maxIncomingOctets bound a zone that another server
-	// sends: what the store takes of one domain, and as many steps of changes.
+	// sends: what the store takes of one domain, and as many steps of changes;
+	// 300 octets for each.
 	maxIncomingRecords = 200_000
-	maxIncomingOctets  = 256 << 20
+	maxIncomingOctets  = 64 << 20
 
 	// maxTTL is the largest TTL (RFC 2181 §8: the top bit is zero).
 	maxTTL = 1<<31 - 1

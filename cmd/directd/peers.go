@@ -73,6 +73,7 @@ func buildLinks(v *store.View, sealer *store.Sealer, old *links) (*links, error)
 type peering struct {
 	node     *node
 	notifier *dnsserver.Notifier
+	taking   *taking
 
 	mu        sync.Mutex // owns what follows
 	followers map[direct.Domain]*follower
@@ -82,7 +83,7 @@ type peering struct {
 
 func newPeering(n *node) *peering {
 	return &peering{
-		node: n, followers: make(map[direct.Domain]*follower), told: make(map[zones.Name]uint32),
+		node: n, taking: newTaking(), followers: make(map[direct.Domain]*follower), told: make(map[zones.Name]uint32),
 		notifier: dnsserver.NewNotifier(dnsserver.NotifyOptions{Sources: n.publicAddresses(), Log: n.log}),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -27,6 +28,9 @@ const (
 	// minExpire keeps an EXPIRE of seconds from ending the zone between two
 	// checks.
 	minExpire = time.Hour
+	// maxTaking is how many zones are taken at a time, and each primary gives one
+	// of them: together they are held to what the memory of a small node has.
+	maxTaking = 4
 	// notifyRest is the least time between two checks that notifies bring about.
 	notifyRest = time.Second
 )
@@ -200,6 +204,9 @@ func (f *follower) checkOne(ctx context.Context, p dnsserver.Primary, was store.
 	if was.Taken != nil {
 		held = &was.Taken.Serial
 	}
+	turn := f.node.peering.taking.turn(p.Addr.Addr())
+	defer turn.end()
+	p.Begin = turn.begin
 	in, err := dnsserver.Fetch(ctx, apex, p, held)
 	if err == nil {
 		err = f.take(ctx, p, was, in)
@@ -211,6 +218,54 @@ func (f *follower) checkOne(ctx context.Context, p dnsserver.Primary, was store.
 		}
 	}
 	return err
+}
+
+// taking shares out the right to take a zone: to a few at a time, and to one of
+// each primary, so that a slow one with many zones holds up nobody else's.
+type taking struct {
+	all chan struct{}
+
+	mu sync.Mutex
+	of map[netip.Addr]chan struct{} // as many as primaries were ever named
+}
+
+func newTaking() *taking {
+	return &taking{all: make(chan struct{}, maxTaking), of: make(map[netip.Addr]chan struct{})}
+}
+
+// turn is one check's.
+func (t *taking) turn(primary netip.Addr) *turn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of[primary] == nil {
+		t.of[primary] = make(chan struct{}, 1)
+	}
+	return &turn{wants: [2]chan struct{}{t.of[primary], t.all}}
+}
+
+// turn is the right of one check to take a zone, once it has it.
+type turn struct {
+	wants [2]chan struct{}
+	has   int
+}
+
+// begin waits for the turn.
+func (t *turn) begin(ctx context.Context) error {
+	for ; t.has < len(t.wants); t.has++ {
+		select {
+		case t.wants[t.has] <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// end gives back what it has.
+func (t *turn) end() {
+	for ; t.has > 0; t.has-- {
+		<-t.wants[t.has-1]
+	}
 }
 
 // take commits what came; nil means that nothing changed, which is written down

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -235,5 +237,69 @@ func TestPrimariesThatWereSetAnewAreAskedAtOnce(t *testing.T) {
 	f.settings(t1)
 	if !woken() {
 		t.Error("nothing was taken, and nobody is asked")
+	}
+}
+
+// TestFewZonesAreTakenAtATime: one of each primary, and no more than a few of
+// all; who waits is cut off with its check.
+func TestFewZonesAreTakenAtATime(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	all := newTaking()
+	var turns []*turn
+	for i := range maxTaking {
+		first := all.turn(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+		if err := first.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := first.begin(ended); err != nil {
+			t.Errorf("whose turn it is waits again: %v", err)
+		}
+		turns = append(turns, first)
+	}
+	other := all.turn(netip.MustParseAddr("2001:db8::1"))
+	if err := other.begin(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("one more than %d: %v", maxTaking, err)
+	}
+	other.end()
+	turns[0].end()
+	second := all.turn(netip.AddrFrom4([4]byte{192, 0, 2, 1}))
+	if err := second.begin(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("two of one primary: %v", err)
+	}
+	if err := other.begin(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, x := range append(turns, other, second) {
+		x.end()
+	}
+	if len(all.all) != 0 {
+		t.Errorf("%d turns are not given back", len(all.all))
+	}
+}
+
+// TestAPrimaryIsAskedForItsVersionOutOfTurn: zones that are taken slowly hold up
+// no check of whether others have changed.
+func TestAPrimaryIsAskedForItsVersionOutOfTurn(t *testing.T) {
+	primary, secondary := pair(t)
+	for i := range maxTaking {
+		busy := secondary.peering.taking.turn(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+		if err := busy.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer busy.end()
+	}
+	f := secondary.followerOf()
+	if err := f.check(t.Context()); err != nil {
+		t.Errorf("nothing changed: %v", err)
+	}
+	before := *secondary.show().Serial
+	if _, err := primary.importCert(leaf(t, "dave", 1)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := f.check(ctx); !errors.Is(err, context.DeadlineExceeded) || *secondary.show().Serial != before {
+		t.Errorf("taken out of turn: %v", err)
 	}
 }
