@@ -19,13 +19,12 @@ import (
 // listener is a secondary that hears notifies and answers as it is told.
 type listener struct {
 	net.PacketConn
-	mu     sync.Mutex
-	heard  []uint32 // serials of those that it answered
-	ports  map[int]bool
-	deaf   int // so many it does not answer
-	key    string
-	rcode  int
-	signed bool
+	mu    sync.Mutex
+	heard []uint32 // serials of those that it answered
+	ports map[int]bool
+	deaf  int // so many it does not answer
+	key   string
+	rcode int
 }
 
 func hear(t testing.TB, l *listener) netip.AddrPort {

@@ -189,7 +189,7 @@ func TestAFullDiskIsATemporaryReply(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = mxBackend{queue: q}.Data(t.Context(), mail.Envelope{From: to, To: []direct.Address{to}}, strings.NewReader("A: b\r\n\r\n"))
+	_, err = mxBackend{queue: q, counts: new(mailCounts)}.Data(t.Context(), mail.Envelope{From: to, To: []direct.Address{to}}, strings.NewReader("A: b\r\n\r\n"))
 	var reply *mail.Reply
 	if !errors.As(err, &reply) || reply.Code != 452 || reply.Enhanced != [3]int{4, 3, 1} {
 		t.Errorf("reply %v", err)

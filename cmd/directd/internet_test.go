@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -80,12 +82,6 @@ func newInternet(t *testing.T) *internet {
 		w.run("ip", args...)
 	}
 	return w
-}
-
-// of is the same namespace for a subtest.
-func (w internet) of(t *testing.T) *internet {
-	w.t = t
-	return &w
 }
 
 // command is a program inside the namespace. nsenter becomes the program, so that
