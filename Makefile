@@ -57,7 +57,7 @@ spec: ## run the tests and write docs/CONFORMANCE.md
 	tools/spec
 
 docs: all ## write the man pages and shell completions
-	bin/directctl docs docs/man
+	$(GO) run -tags manual ./cmd/directctl docs docs/man
 	bin/directd --man docs/man
 
 clean: ## remove what was built

@@ -3,16 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	"directnode/internal/admin"
 	"directnode/internal/config"
@@ -54,7 +50,8 @@ func (t *tool) root() *cobra.Command {
 	f.StringVarP(&t.format, "output", "o", "text", "text or json")
 	f.DurationVar(&t.timeout, "timeout", time.Minute, "give up after this long")
 	root.AddCommand(t.quickstart(), t.discover(), t.domain(), t.cert(), t.anchor(), t.tsig(), t.zone(), t.dnssec(), t.ldif(), t.message(), t.queue(),
-		t.store(), t.backup(), t.restore(), t.status(), t.version(), t.docs())
+		t.store(), t.backup(), t.restore(), t.status(), t.version())
+	addManual(t, root)
 	return root
 }
 
@@ -146,30 +143,4 @@ func buildVersion() string {
 		return "unknown"
 	}
 	return info.Main.Version
-}
-
-// manualDate stands on the pages; a fixed one, so that they change only with
-// the commands.
-var manualDate = time.Date(2026, time.November, 24, 0, 0, 0, 0, time.UTC)
-
-// docs writes the man pages and the completions; `make docs` calls it.
-func (t *tool) docs() *cobra.Command {
-	return &cobra.Command{
-		Use: "docs FOLDER", Short: "write the man pages and shell completions", Args: cobra.ExactArgs(1), Hidden: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			root, dir := cmd.Root(), args[0]
-			root.DisableAutoGenTag = true
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				return err
-			}
-			date := manualDate
-			header := &doc.GenManHeader{Title: "DIRECTCTL", Section: "1", Source: "Direct Node", Manual: "User commands", Date: &date}
-			return errors.Join(
-				doc.GenManTree(root, header, dir),
-				root.GenBashCompletionFileV2(filepath.Join(dir, "directctl.bash"), true),
-				root.GenZshCompletionFile(filepath.Join(dir, "_directctl")),
-				root.GenFishCompletionFile(filepath.Join(dir, "directctl.fish"), true),
-			)
-		},
-	}
 }

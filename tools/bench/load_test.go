@@ -111,7 +111,9 @@ func untilAnswered(t *testing.T, l load, to netip.AddrPort, seen func(outcome) b
 	return outcome{}
 }
 
-func clean(o outcome) bool { return o.valid() == nil && o.answers > 100 }
+// clean is a run against a fake server, whose one goroutine shares the machine
+// with the generator and may lose a few; a measured run must lose none.
+func clean(o outcome) bool { return o.wrong == 0 && o.lost*100 < o.answers && o.answers > 100 }
 
 func TestAGoodServerHasCleanRuns(t *testing.T) {
 	for name, l := range map[string]load{"closed": byUDP, "paced": {over: overUDP, window: 64, rate: 5000, each: 10 * time.Millisecond}} {
