@@ -112,7 +112,10 @@ func wrap(paragraph string) string {
 
 // bracketed gives an identifier in angle brackets, "" if it is none.
 func bracketed(id string) string {
-	inside, ok := mail.MessageID(id)
+	inside, ok := mail.MessageID("<" + id + ">") // bare, as Parse gives it: a parenthesis in it opens no comment
+	if !ok {
+		inside, ok = mail.MessageID(id)
+	}
 	if !ok {
 		return ""
 	}

@@ -275,10 +275,6 @@ func (n *Notification) recipient(f mail.Header) direct.Address {
 func (n *Notification) identifier(f mail.Header, name string) string {
 	v := f.Get(name)
 	id, _ := mail.MessageID(v)
-	if strings.ContainsAny(id, "()") { // RFC 5322 §3.6.4: no msg-id has one, and readers differ about a comment
-		n.odd("parenthesis in an identifier")
-		return ""
-	}
 	if id != "" && !strings.Contains(v, "<") {
 		n.odd("identifier without angle brackets")
 	}
