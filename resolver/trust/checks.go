@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
@@ -14,22 +15,37 @@ import (
 
 // row is one rule. The order of the table is the order in which reasons are given: what is wrong with the certificate itself before
 // what is wrong above it, and revocation last, as it is asked only of certificates that are otherwise good.
+//
+// A row has check, or above, or both. check looks at the whole. above looks at one certificate and at the path that it would be put
+// on top of, and gives the reason why not: the search for paths (chain.go) does not climb where it gives one, and the table, without
+// a check of the row's own, applies it to every certificate above the leaf.
 type row struct {
 	name     string
 	level    string
 	citation string
 	kind     Kind // of the refusal if the row fails
+	unclear  Kind // of the refusal if it could not be answered
 	check    func(*view) (State, string)
+	above    func(v *view, below []*node, up *node) string
+	local    bool // above looks at up and at the certificate right below it, and at nothing else
 }
 
 // view is what a row may look at: one candidate and one of its paths.
 type view struct {
+	ctx    context.Context
 	q      *Question
+	pool   *pool
 	index  int
 	cert   *x509.Certificate // nil if it did not parse
 	parsed string            // the parser's complaint
 	search *search
-	path   []*x509.Certificate // complete path, nil if there is none
+	path   []*node // complete path, nil if there is none
+
+	statuses    []CertificateStatus // asked for this path
+	tolerated   bool                // the policy lets the undetermined status of this path pass
+	final       bool                // the undetermined status of this path stays so
+	comparisons int                 // pairs of names and name constraints compared for this candidate
+	result      Candidate
 }
 
 const (
@@ -38,27 +54,34 @@ const (
 	policy = "POLICY"
 )
 
+// The citations of the two rows that the search for paths gives reasons by.
+const (
+	citeSignature = "AS 4.0 (2)"
+	citePath      = "AS 4.2.3"
+)
+
 // table is every rule there is. A new rule is a row here and a certificate in the tests that breaks just this row.
 var table = []row{
-	{"count", policy, "limit of candidates", Invalid, checkCount},
-	{"parse", must, "RFC 5280 §4.1", Invalid, checkParse},
-	{"validity", must, "AS 4.0 (1)", Invalid, checkValidity},
-	{"binding", must, "AS 4.1", Invalid, checkBinding},
-	{"key", policy, "AS 4.1.3; RSA of at least 2048 bits", Invalid, checkKey},
-	{"key-usage", policy, "AS 4.1.3; RFC 5280 §4.2.1.3", Invalid, checkKeyUsage},
-	{"extended-key-usage", may, "AS 4.1.3", Invalid, checkExtKeyUsage},
-	{"signature-algorithm", must, "AS 4.0 (2)", Invalid, checkAlgorithm},
-	{"signature", must, "AS 4.0 (2)", Invalid, checkSignatures},
-	{"path", must, "AS 4.2.3", Untrusted, checkPath},
-	{"path-validity", must, "AS 4.2.3 (3.1)", Invalid, checkPathValidity},
-	{"path-keys", policy, "AS 4.1.3; RSA of at least 2048 bits", Untrusted, checkPathKeys},
-	{"basic-constraints", must, "RFC 5280 §6.1.4 (k)", Untrusted, checkBasicConstraints},
-	{"path-length", must, "RFC 5280 §6.1.4 (l, m)", Untrusted, checkPathLength},
-	{"issuer-key-usage", must, "RFC 5280 §6.1.4 (n)", Untrusted, checkIssuerKeyUsage},
-	{"name-constraints", must, "RFC 5280 §6.1.3 (b, c)", Untrusted, checkNameConstraints},
-	{"policies", must, "RFC 5280 §6.1.5 (g)", Untrusted, checkPolicies},
-	{"critical-extensions", must, "RFC 5280 §4.2", Untrusted, checkCritical},
-	{"revocation", must, "AS 4.0 (3)", Revoked, checkRevocation},
+	{name: "count", level: policy, citation: "limit of candidates", kind: Invalid, check: checkCount},
+	{name: "parse", level: must, citation: "RFC 5280 §4.1", kind: Invalid, check: checkParse},
+	{name: "validity", level: must, citation: "AS 4.0 (1)", kind: Invalid, check: checkValidity},
+	{name: "binding", level: must, citation: "AS 4.1", kind: Invalid, check: checkBinding},
+	{name: "key", level: policy, citation: "AS 4.1.3; RSA of at least 2048 bits", kind: Invalid, check: checkKey},
+	{name: "key-usage", level: policy, citation: "AS 4.1.3; RFC 5280 §4.2.1.3", kind: Invalid, check: checkKeyUsage},
+	{name: "extended-key-usage", level: may, citation: "AS 4.1.3", kind: Invalid, check: checkExtKeyUsage},
+	{name: "profile", level: must, citation: "ANSI/DS 2019-01-100-2021 §1.4", kind: Invalid, check: checkProfile},
+	{name: "signature-algorithm", level: must, citation: citeSignature, kind: Invalid, check: checkAlgorithm, above: aboveAlgorithm, local: true},
+	{name: "signature", level: must, citation: citeSignature, kind: Invalid, check: checkSignatures},
+	{name: "path", level: must, citation: citePath, kind: Untrusted, unclear: TemporaryFault, check: checkPath},
+	{name: "path-validity", level: must, citation: "AS 4.2.3 (3.1)", kind: Invalid, above: aboveValidity, local: true},
+	{name: "path-keys", level: policy, citation: "AS 4.1.3; RSA of at least 2048 bits", kind: Untrusted, above: aboveKey, local: true},
+	{name: "basic-constraints", level: must, citation: "RFC 5280 §6.1.4 (k)", kind: Untrusted, above: aboveBasicConstraints, local: true},
+	{name: "path-length", level: must, citation: "RFC 5280 §6.1.4 (l, m)", kind: Untrusted, above: abovePathLength},
+	{name: "issuer-key-usage", level: must, citation: "RFC 5280 §6.1.4 (n)", kind: Untrusted, above: aboveKeyUsage, local: true},
+	{name: "name-constraints", level: must, citation: "RFC 5280 §6.1.3 (b, c)", kind: Untrusted, above: aboveNameConstraints},
+	{name: "policies", level: must, citation: "RFC 5280 §6.1.5 (g)", kind: Untrusted, check: checkPolicies},
+	{name: "critical-extensions", level: must, citation: "RFC 5280 §4.2", kind: Untrusted, check: checkCritical, above: aboveCritical, local: true},
+	{name: "revocation", level: must, citation: "AS 4.0 (3)", kind: Revoked, unclear: Unknown, check: checkRevocation},
 }
 
 // CheckNames lists the rows in the order in which they give reasons.
@@ -74,17 +97,45 @@ func CheckNames() []string {
 func run(v *view) (results []CheckResult, failure int) {
 	failure = len(table)
 	for i, r := range table {
-		state, detail := Skipped, "the certificate was not read"
-		if v.cert != nil || r.name == "parse" || r.name == "count" {
-			state, detail = r.check(v)
-		}
-		detail = shorten(detail)
-		results = append(results, CheckResult{Name: r.name, Level: r.level, Citation: r.citation, State: state, Detail: detail})
-		if (state == Fail || state == Undetermined) && failure == len(table) {
+		state, detail := v.apply(r, failure == len(table))
+		results = append(results, CheckResult{Name: r.name, Level: r.level, Citation: r.citation, State: state, Detail: shorten(detail)})
+		if failure == len(table) && (state == Fail || state == Undetermined && !v.tolerated) {
 			failure = i
 		}
 	}
 	return results, failure
+}
+
+// apply gives the result of one row. good tells that no row before it failed.
+func (v *view) apply(r row, good bool) (State, string) {
+	switch {
+	case v.cert == nil && r.name != "parse" && r.name != "count":
+		return Skipped, "the certificate was not read"
+	case r.name == "revocation" && !good:
+		// Nobody is asked on behalf of a certificate that is refused anyway: the places to ask are of its own choosing.
+		return Skipped, "not asked: the certificate is refused for another reason"
+	case r.check != nil:
+		return r.check(v)
+	case v.path == nil:
+		return Skipped, "no path to a trust anchor"
+	}
+	for i := 1; i < len(v.path); i++ {
+		if detail := r.above(v, v.path[:i], v.path[i]); detail != "" {
+			return Fail, detail
+		}
+	}
+	return Pass, ""
+}
+
+// worthFetching tells whether more certificates might make this candidate usable: not if something is wrong with the candidate
+// itself, and not if a path was refused for its revocation status alone.
+func (v *view) worthFetching() bool {
+	for _, check := range []func(*view) (State, string){checkCount, checkParse, checkValidity, checkBinding, checkKey, checkKeyUsage, checkProfile} {
+		if state, _ := check(v); state == Fail {
+			return false
+		}
+	}
+	return !weak(v.cert.SignatureAlgorithm) && unknownCritical(v.cert) == "" && len(v.result.Statuses) == 0
 }
 
 // shorten bounds a detail: most of it is what strangers wrote into certificates, and it goes to logs and reports.
@@ -258,16 +309,27 @@ func checkExtKeyUsage(v *view) (State, string) {
 
 // checkAlgorithm looks at every signature that the decision relies on: those of the path, less the anchor's own.
 func checkAlgorithm(v *view) (State, string) {
-	relied := []*x509.Certificate{v.cert}
-	if len(v.path) > 2 {
-		relied = v.path[:len(v.path)-1]
+	if weak(v.cert.SignatureAlgorithm) {
+		return Fail, weakSignature(v.cert)
 	}
-	for _, c := range relied {
-		if weak(c.SignatureAlgorithm) {
-			return Fail, fmt.Sprintf("%s is signed with %s", label(c), c.SignatureAlgorithm)
+	for i := 1; i < len(v.path); i++ {
+		if detail := aboveAlgorithm(v, v.path[:i], v.path[i]); detail != "" {
+			return Fail, detail
 		}
 	}
 	return Pass, v.cert.SignatureAlgorithm.String()
+}
+
+// aboveAlgorithm looks at what up has signed.
+func aboveAlgorithm(_ *view, below []*node, _ *node) string {
+	if c := below[len(below)-1].cert; weak(c.SignatureAlgorithm) {
+		return weakSignature(c)
+	}
+	return ""
+}
+
+func weakSignature(c *x509.Certificate) string {
+	return fmt.Sprintf("%s is signed with %s", label(c), c.SignatureAlgorithm)
 }
 
 func weak(a x509.SignatureAlgorithm) bool {
@@ -295,108 +357,117 @@ func checkSignatures(v *view) (State, string) {
 func checkPath(v *view) (State, string) {
 	if v.path != nil {
 		names := make([]string, len(v.path))
-		for i, c := range v.path {
-			names[i] = label(c)
+		for i, n := range v.path {
+			names[i] = label(n.cert)
 		}
 		return Pass, strings.Join(names, " → ")
 	}
 	if len(v.q.Anchors) == 0 {
 		return Fail, "there are no trust anchors for this address; " + v.search.incomplete
 	}
+	if v.search.failed != "" && !v.search.forged {
+		return Undetermined, v.search.incomplete
+	}
 	// AS 4.2.3 steps 2 and 3.3: no chain, or a chain without an anchor.
 	return Fail, v.search.incomplete
 }
 
-// above runs a check on every certificate above the leaf, the anchor included, or skips the row if there is no path.
-func (v *view) above(check func(i int, c *x509.Certificate) string) (State, string) {
-	if v.path == nil {
-		return Skipped, "no path to a trust anchor"
+// aboveValidity: AS 4.2.3 puts step 3.1 (is it invalid?) before step 3.2 (is it an anchor?), so an expired anchor trusts nobody.
+func aboveValidity(v *view, _ []*node, up *node) string {
+	if state, detail := valid(up.cert, v.q.At); state != Pass {
+		return label(up.cert) + ": " + detail
 	}
-	for i, c := range v.path {
-		if i == 0 {
-			continue
+	return ""
+}
+
+func aboveKey(v *view, _ []*node, up *node) string {
+	if state, detail := v.keyStrength(up.cert); state != Pass {
+		return label(up.cert) + ": " + detail
+	}
+	return ""
+}
+
+// aboveBasicConstraints also holds anchors to it: a correspondent's self-signed certificate may be an anchor (AS 4.2.3), and must not
+// thereby become an authority that vouches for others. An anchor of X.509 version 1 has no extensions; it was chosen by a person.
+func aboveBasicConstraints(_ *view, _ []*node, up *node) string {
+	if up.anchor && up.cert.Version < 3 {
+		return ""
+	}
+	if !up.cert.BasicConstraintsValid || !up.cert.IsCA {
+		return label(up.cert) + " is not a certification authority"
+	}
+	return ""
+}
+
+func abovePathLength(_ *view, below []*node, up *node) string {
+	limit := up.cert.MaxPathLen
+	if limited := up.cert.BasicConstraintsValid && (limit > 0 || limit == 0 && up.cert.MaxPathLenZero); !limited {
+		return ""
+	}
+	between := 0 // authorities between up and the leaf that are not self-issued
+	for _, n := range below[1:] {
+		if !n.selfIssued() {
+			between++
 		}
-		if detail := check(i, c); detail != "" {
+	}
+	if between > limit {
+		return fmt.Sprintf("%s allows %d authorities below itself, there are %d", label(up.cert), limit, between)
+	}
+	return ""
+}
+
+func aboveKeyUsage(_ *view, _ []*node, up *node) string {
+	if _, present := extension(up.cert, oidKeyUsage); present && up.cert.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return label(up.cert) + " has keyUsage " + usage(up.cert.KeyUsage) + ", without keyCertSign"
+	}
+	return ""
+}
+
+// checkCritical: RFC 5280 §4.2: a certificate with a critical extension that is not understood is rejected.
+func checkCritical(v *view) (State, string) {
+	if detail := unknownCritical(v.cert); detail != "" {
+		return Fail, detail
+	}
+	for _, n := range v.path {
+		if detail := unknownCritical(n.cert); detail != "" {
 			return Fail, detail
 		}
 	}
 	return Pass, ""
 }
 
-// checkPathValidity: AS 4.2.3 puts step 3.1 (is it invalid?) before step 3.2 (is it an anchor?), so an expired anchor trusts nobody.
-func checkPathValidity(v *view) (State, string) {
-	return v.above(func(_ int, c *x509.Certificate) string {
-		if state, detail := valid(c, v.q.At); state != Pass {
-			return label(c) + ": " + detail
-		}
-		return ""
-	})
-}
+func aboveCritical(_ *view, _ []*node, up *node) string { return unknownCritical(up.cert) }
 
-func checkPathKeys(v *view) (State, string) {
-	return v.above(func(_ int, c *x509.Certificate) string {
-		if state, detail := v.keyStrength(c); state != Pass {
-			return label(c) + ": " + detail
-		}
-		return ""
-	})
-}
-
-// checkBasicConstraints also holds anchors to it: a correspondent's self-signed certificate may be an anchor (AS 4.2.3), and must not
-// thereby become an authority that vouches for others. An anchor of X.509 version 1 has no extensions; it was chosen by a person.
-func checkBasicConstraints(v *view) (State, string) {
-	return v.above(func(i int, c *x509.Certificate) string {
-		if c.Version < 3 && i == len(v.path)-1 {
-			return ""
-		}
-		if !c.BasicConstraintsValid || !c.IsCA {
-			return label(c) + " is not a certification authority"
-		}
-		return ""
-	})
-}
-
-func checkPathLength(v *view) (State, string) {
-	below := 0 // intermediates between c and the leaf that are not self-issued
-	return v.above(func(_ int, c *x509.Certificate) string {
-		limit := c.MaxPathLen
-		if limited := c.BasicConstraintsValid && (limit > 0 || limit == 0 && c.MaxPathLenZero); limited && below > limit {
-			return fmt.Sprintf("%s allows %d authorities below itself, there are %d", label(c), limit, below)
-		}
-		if !selfIssued(c) {
-			below++
-		}
-		return ""
-	})
-}
-
-func checkIssuerKeyUsage(v *view) (State, string) {
-	return v.above(func(_ int, c *x509.Certificate) string {
-		if _, present := extension(c, oidKeyUsage); present && c.KeyUsage&x509.KeyUsageCertSign == 0 {
-			return label(c) + " has keyUsage " + usage(c.KeyUsage) + ", without keyCertSign"
-		}
-		return ""
-	})
-}
-
-// checkCritical: RFC 5280 §4.2: a certificate with a critical extension that is not understood is rejected. Name constraints
-// are processed by a row of their own, also where the standard library knows only a part of them.
-func checkCritical(v *view) (State, string) {
-	chain := v.path
-	if chain == nil {
-		chain = []*x509.Certificate{v.cert}
-	}
-	for _, c := range chain {
-		for _, oid := range c.UnhandledCriticalExtensions {
-			if !oid.Equal(oidNameConstraints) {
-				return Fail, fmt.Sprintf("%s has the critical extension %s, which is not understood", label(c), oid)
-			}
+// unknownCritical passes over two extensions of which the standard library knows only a part: name constraints and alternative names
+// of every kind are read by the row of the name constraints, and the binding looks at the kinds that bind.
+func unknownCritical(c *x509.Certificate) string {
+	for _, oid := range c.UnhandledCriticalExtensions {
+		if !oid.Equal(oidNameConstraints) && !oid.Equal(oidSubjectAltName) {
+			return fmt.Sprintf("%s has the critical extension %s, which is not understood", label(c), oid)
 		}
 	}
-	return Pass, ""
+	return ""
 }
 
-// checkRevocation keeps the place of AS 4.0 (3) and says so; it never passes for "not revoked".
-func checkRevocation(*view) (State, string) {
-	return Skipped, "revocation status is not evaluated in this version"
+// checkProfile holds what as-1.3 asks of a certificate beyond as-1.2: no legacy emailAddress in the subject, no wildcard among the
+// dNSNames, and a place where its revocation can be learned.
+func checkProfile(v *view) (State, string) {
+	if v.q.Policy.Profile != AS13 {
+		return Pass, "" // as-1.2 asks for nothing beyond the other rows
+	}
+	for _, atv := range v.cert.Subject.Names {
+		if atv.Type.Equal(oidEmailAddress) {
+			return Fail, "the subject holds an emailAddress"
+		}
+	}
+	for _, name := range v.cert.DNSNames {
+		if strings.Contains(name, "*") {
+			return Fail, fmt.Sprintf("dNSName %q is a wildcard", name)
+		}
+	}
+	known := v.pool.known[string(v.cert.Raw)]
+	if itself := known != nil && known.anchor; !itself && len(v.cert.CRLDistributionPoints) == 0 {
+		return Fail, "it names no CRL distribution point"
+	}
+	return Pass, AS13
 }

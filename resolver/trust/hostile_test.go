@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"io"
 	"math/big"
@@ -113,4 +114,9 @@ func TestReasonsAreShort(t *testing.T) {
 			t.Errorf("%s: %d octets of detail", check.Name, len(check.Detail))
 		}
 	}
+}
+
+// unknownExtension is one that nobody knows.
+func unknownExtension(critical bool) testpki.Option {
+	return testpki.Extension(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, critical, []byte{5, 0})
 }

@@ -1,83 +1,143 @@
 package trust
 
-import "crypto/x509"
+import (
+	"crypto/x509"
+	"fmt"
+	"slices"
+)
 
 const anyPolicy = "2.5.29.32.0"
 
-// policyState is RFC 5280 §6.1.2 for an STA that accepts any policy and demands none by itself: what is left to do is to obey the
-// demands that the certificates of the path make (requireExplicitPolicy, inhibitPolicyMapping, inhibitAnyPolicy).
+// policyState is RFC 5280 §6.1.2 on the way down a path.
 //
-// alive maps each policy of the current level to the set that the next level may name for it. RFC 9618 §4 shows that the tree of RFC
-// 5280 can be kept level by level; as only its being empty matters for any-policy, the levels above need not be kept at all.
+// RFC 9618 §4 shows that the tree of RFC 5280 can be kept as a graph, with one node for each policy of a level; and as nothing is
+// asked of the levels above but which policies of the anchor's domain each node comes from, and of those nothing but whether the
+// operator wants one, the levels above are not kept at all: a node carries the answer. The work for one certificate is then linear in
+// its own policies and mappings, which are limited, however they are arranged.
 type policyState struct {
-	alive    map[string][]string
+	alive    map[string]policyNode
+	wanted   []string // user-initial-policy-set, empty = any-policy
 	explicit int
 	mapping  int
 	any      int
 }
 
+// policyNode is one policy of the current level.
+type policyNode struct {
+	expected []string // what the next level may name for it
+	wanted   bool     // it comes from a policy that the operator wants
+}
+
+func newPolicyState(p Policy, length int) *policyState {
+	s := &policyState{wanted: p.Policies, explicit: length, mapping: length, any: length} // §6.1.2 (d)-(f): n+1, the anchor makes the one
+	s.alive = map[string]policyNode{anyPolicy: {[]string{anyPolicy}, true}}
+	if p.RequirePolicy {
+		s.explicit = 0
+	}
+	if p.InhibitPolicyMapping {
+		s.mapping = 0
+	}
+	if p.InhibitAnyPolicy {
+		s.any = 0
+	}
+	return s
+}
+
+// wants tells whether a policy of the anchor's domain is one that the operator accepts.
+func (s *policyState) wants(policy string) bool {
+	return len(s.wanted) == 0 || slices.Contains(s.wanted, anyPolicy) || slices.Contains(s.wanted, policy)
+}
+
 // checkPolicies walks from below the anchor down to the leaf (RFC 5280 §6.1.3 (d)-(f), §6.1.4 (a)-(j), §6.1.5).
 func checkPolicies(v *view) (State, string) {
-	if v.path == nil {
+	switch len(v.path) {
+	case 0:
 		return Skipped, "no path to a trust anchor"
+	case 1:
+		return Pass, "the certificate is itself the trust anchor"
 	}
-	n := len(v.path)
-	s := policyState{alive: map[string][]string{anyPolicy: {anyPolicy}}, explicit: n, mapping: n, any: n}
-	for i := n - 2; i >= 0; i-- {
-		c := v.path[i]
-		s.descend(c, i == 0)
-		if len(s.alive) > maxPolicies {
-			return Fail, "too many certificate policies"
+	s := newPolicyState(v.q.Policy, len(v.path))
+	for i := len(v.path) - 2; i >= 0; i-- {
+		n := v.path[i]
+		if reason := tooManyPolicies(n.cert); reason != "" {
+			return Fail, reason
 		}
-		if s.explicit <= 0 && len(s.alive) == 0 {
-			return Fail, label(c) + " leaves no certificate policy of those that the path demands"
+		s.descend(n, i == 0)
+		if s.explicit <= 0 && len(s.alive) == 0 { // §6.1.3 (f)
+			return Fail, label(n.cert) + " leaves no certificate policy of those that the path demands"
 		}
 		if i == 0 {
 			break
 		}
-		if reason := s.mapPolicies(c); reason != "" {
-			return Fail, label(c) + ": " + reason
+		if reason := s.mapPolicies(n.cert); reason != "" {
+			return Fail, label(n.cert) + ": " + reason
 		}
-		s.count(c)
+		s.count(n)
 	}
-	leaf := v.path[0]
-	s.explicit = max(0, s.explicit-1)                                                                                      // §6.1.5 (a)
-	if demand, present := constraint(leaf.RequireExplicitPolicy, leaf.RequireExplicitPolicyZero); present && demand == 0 { // §6.1.5 (b)
+	return s.wrapUp(v.path[0].cert)
+}
+
+// wrapUp is §6.1.5 (a), (b) and (g).
+func (s *policyState) wrapUp(leaf *x509.Certificate) (State, string) {
+	s.explicit = max(0, s.explicit-1)
+	if demand, present := constraint(leaf.RequireExplicitPolicy, leaf.RequireExplicitPolicyZero); present && demand == 0 {
 		s.explicit = 0
 	}
-	if s.explicit == 0 && len(s.alive) == 0 {
+	if s.explicit > 0 {
+		return Pass, ""
+	}
+	for _, n := range s.alive {
+		if n.wanted {
+			return Pass, ""
+		}
+	}
+	if len(s.alive) == 0 {
 		return Fail, "an explicit certificate policy is demanded and there is none"
 	}
-	return Pass, ""
+	return Fail, "the certificate policies of the path are none of those that are accepted"
+}
+
+// tooManyPolicies bounds what one certificate can make us do.
+func tooManyPolicies(c *x509.Certificate) string {
+	if len(c.Policies) > maxPolicies || len(c.PolicyMappings) > maxPolicies {
+		return fmt.Sprintf("%s has %d certificate policies and %d mappings, at most %d of each", label(c), len(c.Policies), len(c.PolicyMappings), maxPolicies)
+	}
+	return ""
 }
 
 // descend is §6.1.3 (d) and (e).
-func (s *policyState) descend(c *x509.Certificate, last bool) {
-	if len(c.Policies) == 0 {
+func (s *policyState) descend(n *node, last bool) {
+	if len(n.cert.Policies) == 0 {
 		s.alive = nil
 		return
 	}
-	next := map[string][]string{}
-	allowed := map[string]bool{}
-	for _, expected := range s.alive {
-		for _, p := range expected {
-			allowed[p] = true
+	expected := map[string]bool{} // → whether a wanted policy expects it
+	for _, above := range s.alive {
+		for _, p := range above.expected {
+			expected[p] = expected[p] || above.wanted
 		}
 	}
+	_, underAny := expected[anyPolicy]
+	next := map[string]policyNode{}
 	hasAny := false
-	for _, oid := range c.Policies {
+	for _, oid := range n.cert.Policies {
 		p := oid.String()
+		wanted, named := expected[p]
 		switch {
 		case p == anyPolicy:
 			hasAny = true
-		case allowed[p] || len(s.alive[anyPolicy]) > 0: // (d)(1)(i) and (ii)
-			next[p] = []string{p}
+		case named: // (d)(1)(i)
+			next[p] = policyNode{[]string{p}, wanted}
+		case underAny: // (d)(1)(ii)
+			next[p] = policyNode{[]string{p}, s.wants(p)}
 		}
 	}
-	// (d)(2): anyPolicy stands for every expected policy, while it is not inhibited.
-	if hasAny && (s.any > 0 || !last && selfIssued(c)) {
-		for p := range allowed {
-			next[p] = []string{p}
+	// (d)(2): anyPolicy stands for every expected policy that the certificate does not name, while it is not inhibited.
+	if hasAny && (s.any > 0 || !last && n.selfIssued()) {
+		for p, wanted := range expected {
+			if _, named := next[p]; !named {
+				next[p] = policyNode{[]string{p}, wanted}
+			}
 		}
 	}
 	s.alive = next
@@ -93,23 +153,27 @@ func (s *policyState) mapPolicies(c *x509.Certificate) string {
 		}
 		mapped[from] = append(mapped[from], to)
 	}
+	_, underAny := s.alive[anyPolicy]
 	for from, to := range mapped {
-		_, alive := s.alive[from]
+		n, alive := s.alive[from]
 		switch {
 		case s.mapping <= 0: // (b)(2)
 			delete(s.alive, from)
-		case alive || len(s.alive[anyPolicy]) > 0: // (b)(1)
-			s.alive[from] = to
+		case alive: // (b)(1)
+			s.alive[from] = policyNode{to, n.wanted}
+		case underAny: // (b)(1), for want of a node of its own a child of anyPolicy's parent
+			s.alive[from] = policyNode{to, s.wants(from)}
 		}
 	}
 	return ""
 }
 
 // count is §6.1.4 (h) to (j).
-func (s *policyState) count(c *x509.Certificate) {
-	if !selfIssued(c) {
+func (s *policyState) count(n *node) {
+	if !n.selfIssued() {
 		s.explicit, s.mapping, s.any = max(0, s.explicit-1), max(0, s.mapping-1), max(0, s.any-1)
 	}
+	c := n.cert
 	if n, ok := constraint(c.RequireExplicitPolicy, c.RequireExplicitPolicyZero); ok {
 		s.explicit = min(s.explicit, n)
 	}

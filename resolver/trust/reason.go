@@ -39,6 +39,7 @@ type Refusal struct {
 	Citation string
 	Detail   string
 	Kind     Kind
+	Final    bool // of Unknown: asking again will not tell more, the certificate names no source that can be used
 }
 
 func (r *Refusal) Error() string {
@@ -49,7 +50,7 @@ func (r *Refusal) Error() string {
 func (r *Refusal) Code() int { return r.Kind.Code() }
 
 // Temporary tells whether asking again later may help.
-func (r *Refusal) Temporary() bool { return r.Kind == TemporaryFault || r.Kind == Unknown }
+func (r *Refusal) Temporary() bool { return r.Kind == TemporaryFault || r.Kind == Unknown && !r.Final }
 
 // Refusal is nil if and only if at least one certificate is trusted.
 func (j Judgement) Refusal() *Refusal {
@@ -76,7 +77,7 @@ func (c *Candidate) Refusal() *Refusal {
 	r, got := table[c.firstFailure], c.Checks[c.firstFailure]
 	kind := r.kind
 	if got.State == Undetermined {
-		kind = Unknown
+		kind = r.unclear
 	}
-	return &Refusal{Check: r.name, Citation: r.citation, Detail: got.Detail, Kind: kind}
+	return &Refusal{Check: r.name, Citation: r.citation, Detail: got.Detail, Kind: kind, Final: c.final && kind == Unknown}
 }

@@ -1,0 +1,99 @@
+package trust
+
+import (
+	"fmt"
+	"time"
+)
+
+// checkRevocation asks for the status of every certificate below the anchor, leaf first, and only when every other row has passed
+// (AS 4.0 (3), 6.1). One that is revoked refuses; one whose status is not known never passes, and refuses unless the policy says
+// otherwise. A revoked certificate outweighs any number of unknown ones, so that all are asked.
+func checkRevocation(v *view) (State, string) {
+	switch {
+	case v.path == nil:
+		return Skipped, "no path to a trust anchor"
+	case len(v.path) == 1:
+		return Pass, "the certificate is itself the trust anchor"
+	case v.q.Revocation == nil && v.q.Policy.Revocation == "":
+		return Skipped, "nobody was named who can be asked for revocation status"
+	case v.q.Revocation == nil:
+		v.final = true
+		return v.undetermined("nobody was named who can be asked for revocation status", time.Time{})
+	}
+	for i := range v.path[:len(v.path)-1] {
+		cert, issuer := v.path[i].cert, v.path[i+1].cert
+		result := v.q.Revocation.Status(v.ctx, cert, issuer, v.q.At)
+		result.Why, result.Source, result.Reason = shorten(result.Why), shorten(result.Source), shorten(result.Reason)
+		v.statuses = append(v.statuses, CertificateStatus{cert, issuer, result})
+	}
+	return v.weigh()
+}
+
+// weigh makes one state of those of the path.
+func (v *view) weigh() (State, string) {
+	var unknown *CertificateStatus
+	for i := range v.statuses {
+		s := &v.statuses[i]
+		switch s.Result.Status {
+		case StatusRevoked:
+			detail := fmt.Sprintf("%s was revoked %s", label(s.Certificate), day(s.Result.RevokedAt))
+			if s.Result.Reason != "" {
+				detail += ", " + s.Result.Reason
+			}
+			return Fail, withSource(detail, s.Result.Source)
+		case StatusGood:
+		default:
+			// The one that asking again does not settle is the reason to give.
+			if unknown == nil || unknown.Result.Temporary && !s.Result.Temporary {
+				unknown = s
+			}
+		}
+	}
+	if unknown == nil {
+		return Pass, withSource(fmt.Sprintf("%d good", len(v.statuses)), v.statuses[0].Result.Source)
+	}
+	v.final = !unknown.Result.Temporary
+	return v.undetermined(fmt.Sprintf("the status of %s is not known: %s", label(unknown.Certificate), unknown.Result.Why), v.oldest())
+}
+
+// oldest is until when all the last answers together said good, zero if there was none for one of them.
+func (v *view) oldest() time.Time {
+	var oldest time.Time
+	for _, s := range v.statuses {
+		switch {
+		case s.Result.Status == StatusGood:
+		case s.Result.GoodUntil.IsZero():
+			return time.Time{}
+		case oldest.IsZero() || s.Result.GoodUntil.Before(oldest):
+			oldest = s.Result.GoodUntil
+		}
+	}
+	return oldest
+}
+
+// undetermined applies the policy. The state stays what it is: tolerated or not, it is never good.
+func (v *view) undetermined(detail string, goodUntil time.Time) (State, string) {
+	p := v.q.Policy
+	switch p.Revocation {
+	case RevocationSoft:
+		v.tolerated = true
+		return Undetermined, detail + "; the policy soft lets it pass"
+	case RevocationGrace, "":
+		grace := p.Grace
+		if grace <= 0 {
+			grace = defaultGrace
+		}
+		if !goodUntil.IsZero() && !v.q.At.After(goodUntil.Add(grace)) {
+			v.tolerated = true
+			return Undetermined, fmt.Sprintf("%s; the last answer said good and counted until %s, which the policy lets pass for %s", detail, goodUntil.UTC().Format(time.RFC3339), grace)
+		}
+	}
+	return Undetermined, detail
+}
+
+func withSource(detail, source string) string {
+	if source == "" {
+		return detail
+	}
+	return detail + " (" + source + ")"
+}
