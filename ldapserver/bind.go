@@ -7,6 +7,7 @@ var tagSimple = ber.Context(0, false)
 // bind serves a Bind request (RFC 4511 §4.2). Nobody has an account: the only
 // bind that succeeds is the anonymous one, which changes nothing.
 func (s *session) bind(q *request) error {
+	q.final = true
 	in, err := q.in.Child(q.body)
 	if err != nil {
 		return err
@@ -38,7 +39,7 @@ func (s *session) bind(q *request) error {
 
 // unbind ends the session without an answer (RFC 4511 §4.3).
 func (s *session) unbind(q *request) error {
-	q.next = hangUp
+	q.next = leave
 	return nil
 }
 

@@ -28,8 +28,8 @@ func (s *session) compare(q *request) error {
 	if err != nil {
 		return err
 	}
-	if !s.server.limiter.search(s.peer.counted, q.at) && !s.peer.exempt {
-		return errBusy
+	if err := s.charge(q); err != nil {
+		return err
 	}
 	base, err := q.tree.Find(name)
 	if err != nil {

@@ -15,8 +15,10 @@ import (
 	"directnode/internal/ber"
 )
 
-// conn is one connection. All fields but draining belong to its goroutine.
+// conn is a connection with a goroutine of its own. All fields but draining belong
+// to it.
 type conn struct {
+	client  client
 	session session
 	raw     net.Conn // the socket: deadlines are set on it
 	rw      net.Conn // raw, or TLS on top of it
@@ -28,61 +30,87 @@ type conn struct {
 	writeBefore time.Time
 
 	draining atomic.Bool // the server stops; set from outside
-
-	id       uint64
-	requests int
 }
 
-// serve runs a connection to its end.
-func (s *Server) serve(ctx context.Context, nc net.Conn, p peer) {
-	c := &conn{raw: nc, rw: nc, id: s.serial.Add(1), buf: make([]byte, firstBuffer)}
-	c.session = session{server: s, peer: p, flush: c.write}
-	started := time.Now()
+// serve runs a connection to its end. then says what is to be done first;
+// session.out may hold what is to be written first.
+func (s *Server) serve(ctx context.Context, c *conn, then next) {
+	defer s.slots.give(c.client.peer.counted)
+	c.session.server, c.session.client, c.session.flush = s, &c.client, c.write
+	if c.buf == nil {
+		c.buf = make([]byte, firstBuffer)
+	}
 	reason := "panic"
 	defer func() {
 		if v := recover(); v != nil {
-			s.log.Error("ldap: panic in a connection", "conn", c.id, "panic", v, "stack", string(debug.Stack()))
+			s.log.Error("ldap: panic in a connection", "conn", c.client.id, "panic", v, "stack", string(debug.Stack()))
 		}
 		c.rw.Close()
-		s.log.Info("ldap: connection", "conn", c.id, "peer", p.name, "requests", c.requests, "tls", c.session.secure,
-			"end", reason, "duration", time.Since(started))
+		s.ended(&c.client, reason)
 	}()
 	// A goroutine that waits in Read wakes when its deadline lies in the past.
 	stop := context.AfterFunc(ctx, func() {
 		c.draining.Store(true)
-		nc.SetReadDeadline(time.Unix(1, 0))
+		c.raw.SetReadDeadline(time.Unix(1, 0))
 	})
 	defer stop()
-	if encrypted, ok := nc.(*tls.Conn); ok {
-		c.session.secure = true
+	if encrypted, ok := c.raw.(*tls.Conn); ok {
+		c.client.secure = true
 		if err := c.handshake(ctx, encrypted); err != nil {
 			reason = "TLS handshake: " + err.Error()
 			return
 		}
 	}
+	switch then {
+	case startTLS:
+		if err := c.startTLS(ctx); err != nil {
+			reason = err.Error()
+			return
+		}
+	case hangUp, leave:
+		reason = c.hangUp("closed after the last answer")
+		return
+	}
 	reason = c.loop(ctx)
 }
 
-// loop is the message loop: read what is there, serve every whole message in
-// it, write the answers together. It gives the reason of its end.
-func (c *conn) loop(ctx context.Context) string {
+// ended logs the end of a connection. There may be thousands a second, so that it
+// is for those who look for something; Stats counts them.
+func (s *Server) ended(c *client, reason string) {
+	if s.log.Enabled(context.Background(), slog.LevelDebug) {
+		s.log.Debug("ldap: connection closed", "conn", c.id, "peer", c.peer, "tls", c.secure, "end", reason)
+	}
+}
+
+// loop is the message loop: read what is there, serve the whole messages in it,
+// write the answers together.
+func (c *conn) loop(ctx context.Context) (reason string) {
+	served := 0
 	for {
 		pdu, err := c.message()
 		if err != nil {
 			return c.depart(err)
 		}
-		if pdu == nil {
+		if pdu == nil || served == maxOutstanding {
 			if err := c.write(c.session.out); err != nil {
 				return err.Error()
 			}
 			c.session.out = recycle(c.session.out)
+			served = 0
+		}
+		if pdu == nil {
 			if err := c.read(); err != nil {
 				return c.depart(err)
 			}
 			continue
 		}
-		c.requests++
+		served++
 		switch c.session.handle(pdu, time.Now()) {
+		case leave:
+			if err := c.write(c.session.out); err != nil {
+				return err.Error()
+			}
+			return "unbind"
 		case hangUp:
 			return c.hangUp("closed after a request")
 		case startTLS:
@@ -105,23 +133,30 @@ func recycle(b []byte) []byte {
 // message cuts the next message off the buffer, nil if more octets are needed.
 // Errors: those of ber.FrameLength that end the connection.
 func (c *conn) message() ([]byte, error) {
-	have := c.buf[c.from:c.to]
-	if len(have) == 0 {
+	pdu, err := message(c.buf[c.from:c.to])
+	if pdu != nil {
+		c.from += len(pdu)
+		c.begun = time.Time{}
+	}
+	return pdu, err
+}
+
+// message is the first message in b, nil while it is not there whole.
+func message(b []byte) ([]byte, error) {
+	if len(b) == 0 {
 		return nil, nil
 	}
-	if have[0] != 0x30 { // RFC 4511 §4.1.1: every message is a SEQUENCE
+	if b[0] != 0x30 { // RFC 4511 §4.1.1: every message is a SEQUENCE
 		return nil, ber.ErrSyntax
 	}
-	n, err := ber.FrameLength(have, maxPDU)
-	if errors.Is(err, ber.ErrShort) || err == nil && n > len(have) {
+	n, err := ber.FrameLength(b, maxPDU)
+	if errors.Is(err, ber.ErrShort) || err == nil && n > len(b) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.from += n
-	c.begun = time.Time{}
-	return have[:n:n], nil
+	return b[:n:n], nil
 }
 
 // read waits for more octets.
@@ -200,17 +235,10 @@ var errDraining = errors.New("the server stops")
 // depart ends the connection after an error of message or read, with a notice
 // of disconnection where RFC 4511 §4.4.1 has one.
 func (c *conn) depart(err error) string {
-	out := &c.session.out
 	var timeout net.Error
 	switch {
-	case errors.Is(err, errDraining):
-		*out = appendNotice(*out, unavailable, "the server stops")
-	case errors.Is(err, ber.ErrTooLong):
-		c.session.server.count(protocolError)
-		*out = appendNotice(*out, protocolError, fmt.Sprintf("message longer than %d octets", maxPDU))
-	case disconnects(err):
-		c.session.server.count(protocolError)
-		*out = appendNotice(*out, protocolError, "malformed message")
+	case errors.Is(err, errDraining), disconnects(err):
+		c.session.out = c.session.server.appendFarewell(c.session.out, err)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return c.hangUp("timed out")
 	case errors.Is(err, io.EOF):
@@ -219,6 +247,20 @@ func (c *conn) depart(err error) string {
 		return err.Error()
 	}
 	return c.hangUp(err.Error())
+}
+
+// appendFarewell appends the notice of disconnection that is due after an error
+// of message, or when the server stops.
+func (s *Server) appendFarewell(dst []byte, err error) []byte {
+	switch {
+	case errors.Is(err, errDraining):
+		return appendNotice(dst, unavailable, "the server stops")
+	case errors.Is(err, ber.ErrTooLong):
+		s.counts.result(protocolError)
+		return appendNotice(dst, protocolError, fmt.Sprintf("message longer than %d octets", maxPDU))
+	}
+	s.counts.result(protocolError)
+	return appendNotice(dst, protocolError, "malformed message")
 }
 
 // hangUp sends what is to be sent and closes the sending half, then reads for
@@ -243,6 +285,7 @@ func (c *conn) hangUp(reason string) string {
 // them, or somebody on the way, is sent away (RFC 4511 §4.14.1).
 func (c *conn) startTLS(ctx context.Context) error {
 	if c.to > c.from {
+		c.session.server.counts.result(protocolError)
 		c.session.out = appendNotice(c.session.out[:0], protocolError, "octets in clear behind StartTLS")
 		return errors.New(c.hangUp("octets in clear behind StartTLS"))
 	}
@@ -252,7 +295,7 @@ func (c *conn) startTLS(ctx context.Context) error {
 	c.session.out = recycle(c.session.out)
 	encrypted := tls.Server(c.raw, c.session.server.options.TLS)
 	c.rw = encrypted
-	c.session.secure = true
+	c.client.secure = true
 	return c.handshake(ctx, encrypted)
 }
 
@@ -262,14 +305,4 @@ func (c *conn) handshake(ctx context.Context, t *tls.Conn) error {
 	c.raw.SetDeadline(deadline)
 	c.readBefore, c.writeBefore = deadline, deadline
 	return t.HandshakeContext(ctx) // ends when ctx does, too
-}
-
-// trace logs a served request. It names no address: what people look up is
-// not for the log.
-func (s *session) trace(q *request, r result) {
-	if !s.server.log.Enabled(context.Background(), slog.LevelDebug) {
-		return
-	}
-	s.server.log.Debug("ldap: request", "peer", s.peer.name, "id", q.id, "op", q.op.name, "result", int(r.code),
-		"entries", q.entries, "duration", time.Since(q.at))
 }

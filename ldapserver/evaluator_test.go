@@ -45,7 +45,7 @@ func people(t testing.TB, o dit.Options, owners ...string) *dit.Tree {
 }
 
 func newSession(tr *dit.Tree, o Options) *session {
-	return &session{server: New(func() *dit.Tree { return tr }, o), peer: peer{exempt: true}}
+	return &session{server: New(func() *dit.Tree { return tr }, o), client: &client{peer: peer{exempt: true, lists: true}}}
 }
 
 // The reference evaluator: entries are maps from lower-case attribute names to
@@ -58,6 +58,8 @@ type refFilter struct {
 	attr     string
 	value    string
 	parts    []string // initial, any…, final
+	rule     string   // of an extensible item
+	dn       bool
 }
 
 type refEntry map[string][]string
@@ -110,9 +112,12 @@ func (f *refFilter) eval(e refEntry) int {
 		}
 		return or.eval(e)
 	}
+	if f.op == ":" {
+		return f.extensible(e, name)
+	}
 	syntax, known := refSyntax[name]
 	switch {
-	case !known, f.op == ">=", f.op == "<=", f.op == ":":
+	case !known, f.op == ">=", f.op == "<=":
 		return -1
 	case f.op == "p":
 		return boolean(len(e[name]) > 0)
@@ -126,6 +131,36 @@ func (f *refFilter) eval(e refEntry) int {
 		return -1
 	}
 	return boolean(slices.ContainsFunc(e[name], func(v string) bool { return strings.EqualFold(v, strings.TrimSpace(f.value)) }))
+}
+
+// refRules gives the syntax that a rule is for.
+var refRules = map[string]string{"caseIgnoreMatch": "text", "2.5.13.2": "text", "CASEIGNOREIA5MATCH": "ia5", "objectIdentifierMatch": "oid"}
+
+func (f *refFilter) extensible(e refEntry, name string) int {
+	want, known := refRules[f.rule]
+	if f.rule != "" && !known || f.rule == "" && name == "" || name != "" && refSyntax[name] == "" {
+		return -1
+	}
+	result := 0
+	for attr, syntax := range refSyntax {
+		if name != "" && attr != name || name == "" && syntax != want {
+			continue
+		}
+		result = -1
+		if f.rule == "" || syntax == want {
+			result = (&refFilter{op: "=", attr: attr, value: f.value}).eval(e)
+		}
+		if result != 0 {
+			break
+		}
+	}
+	for _, pair := range e["DN"] {
+		attr, value, _ := strings.Cut(pair, "=")
+		if f.dn && (name == "" || name == attr) && (f.rule == "" || refSyntax[attr] == want) && strings.EqualFold(value, strings.TrimSpace(f.value)) {
+			return 1
+		}
+	}
+	return result
 }
 
 func (f *refFilter) substring(value string) bool {
@@ -174,7 +209,18 @@ func (f *refFilter) encode() []byte {
 	case "p":
 		return ber.AppendTLV(nil, tag, []byte(f.attr))
 	case ":":
-		return ber.AppendTLV(nil, tag, ber.AppendTLV(nil, ber.Context(3, false), []byte(f.value)))
+		var content []byte
+		if f.rule != "" {
+			content = ber.AppendTLV(content, ber.Context(1, false), []byte(f.rule))
+		}
+		if f.attr != "" {
+			content = ber.AppendTLV(content, ber.Context(2, false), []byte(f.attr))
+		}
+		content = ber.AppendTLV(content, ber.Context(3, false), []byte(f.value))
+		if f.dn {
+			content = ber.AppendTLV(content, ber.Context(4, false), []byte{0xff})
+		}
+		return ber.AppendTLV(nil, tag, content)
 	}
 	content := ber.AppendTLV(nil, ber.OctetString, []byte(f.attr))
 	if f.op != "*" {
@@ -214,6 +260,13 @@ func drawFilter(t *rapid.T, depth int) *refFilter {
 	f.attr = rapid.SampledFrom([]string{"mail", "MAIL", "mail", "mail", "cn", "sn", "uid", "objectClass", "userCertificate", "userCertificate;binary", "name", "telephoneNumber", "mail;x", "dc", "o"}).Draw(t, "attribute")
 	values := []string{"bob@b.direct.test", "BOB@b.direct.test", "carol@b.direct.test", "b.direct.test", "B.direct.test", "bob", "person", "inetOrgPerson", "dcObject", "x", "b", "noclass", " bob@b.direct.test"}
 	f.value = rapid.SampledFrom(values).Draw(t, "value")
+	if f.op == ":" {
+		f.rule = rapid.SampledFrom([]string{"", "", "caseIgnoreMatch", "2.5.13.2", "CASEIGNOREIA5MATCH", "objectIdentifierMatch", "certificateExactMatch", "noSuchMatch"}).Draw(t, "rule")
+		f.dn = rapid.Bool().Draw(t, "name, too")
+		if rapid.IntRange(0, 3).Draw(t, "typeless") == 0 {
+			f.attr = ""
+		}
+	}
 	if f.op == "*" {
 		pieces := []string{"b", "o", "bob", "@", ".test", "X", "DIRECT"}
 		maybe := append([]string{"", ""}, pieces...)
@@ -235,12 +288,16 @@ func references() map[string]refEntry {
 		e := refEntry{"objectclass": {"top", "person", "organizationalPerson", "inetOrgPerson"}, "cn": {mail}, "sn": {mail}, "mail": {mail}, "usercertificate": {"DER"}}
 		if local, _, address := strings.Cut(mail, "@"); address {
 			e["uid"] = []string{local}
+			e["DN"] = []string{"uid=" + local}
+		} else {
+			e["DN"] = []string{"cn=" + mail}
 		}
+		e["DN"] = append(e["DN"], "dc=b", "dc=direct", "dc=test")
 		return e
 	}
 	const top = "dc=b,dc=direct,dc=test"
 	return map[string]refEntry{
-		top:                       {"objectclass": {"top", "organization", "dcObject"}, "dc": {"b"}, "o": {"b.direct.test"}},
+		top:                       {"objectclass": {"top", "organization", "dcObject"}, "dc": {"b"}, "o": {"b.direct.test"}, "DN": {"dc=b", "dc=direct", "dc=test"}},
 		"cn=b.direct.test," + top: person("b.direct.test"),
 		"uid=bob," + top:          person("bob@b.direct.test"),
 		"uid=Carol," + top:        person("Carol@b.direct.test"),

@@ -27,11 +27,13 @@ const (
 // node is one filter item or set.
 type node struct {
 	kind  filterKind
-	known bool // the attribute description is recognized
-	attr  dit.Description
-	value []byte         // the assertion of equality and approximate match
-	parts dit.Substrings // the assertion of substrings
-	end   int            // the index behind the last node below this one
+	known bool            // the attribute description and the rule are recognized
+	dn    bool            // extensible match: the attributes of the name count
+	rule  dit.Rule        // extensible match: the rule that is named
+	attr  dit.Description // of no attributes: extensible match for all with the rule
+	value []byte          // the assertion of equality, approximate and extensible match
+	parts dit.Substrings  // the assertion of substrings
+	end   int             // the index behind the last node below this one
 }
 
 // filter is a parsed filter: its nodes in preorder, in memory that the
@@ -76,9 +78,10 @@ func (f *filter) node(r *ber.Reader, depth int) error {
 		err = f.assertion(r, e, at)
 	case filterSubstrings:
 		err = f.substrings(r, e, at)
+	case filterExtensible:
+		err = f.extensible(r, e, at)
 	default:
-		// Extensible match, and choices that a later version may add: their
-		// items evaluate to Undefined.
+		// Choices that a later version may add evaluate to Undefined.
 		f.nodes[at].kind = filterExtensible
 	}
 	f.nodes[at].end = len(f.nodes)
@@ -166,6 +169,47 @@ func (f *filter) substrings(r *ber.Reader, e ber.Element, at int) error {
 	return nil
 }
 
+// extensible reads a MatchingRuleAssertion (RFC 4511 §4.5.1.7.7). An item that
+// says neither rule nor type, or no value, is Undefined, as in other directories.
+func (f *filter) extensible(r *ber.Reader, e ber.Element, at int) error {
+	in, err := r.Child(e)
+	if err != nil {
+		return err
+	}
+	n := &f.nodes[at]
+	var has [5]bool
+	recognized, last := true, uint32(0)
+	for !in.Empty() {
+		part, err := element(&in)
+		if err != nil {
+			return err
+		}
+		number := part.Tag.Number
+		if part.Tag.Class != ber.ContextSpecific || part.Tag.Constructed || number <= last || number >= uint32(len(has)) {
+			return fmt.Errorf("%w: %s in an extensible item", ber.ErrSyntax, part.Tag)
+		}
+		found := true
+		switch number {
+		case 1:
+			n.rule, found = dit.FindRule(part.Content)
+		case 2:
+			n.attr, found = dit.Describe(part.Content)
+		case 3:
+			n.value = part.Content
+		case 4:
+			if len(part.Content) != 1 {
+				return fmt.Errorf("%w: dnAttributes of %d octets", ber.ErrSyntax, len(part.Content))
+			}
+			n.dn = part.Content[0] != 0
+		}
+		has[number] = true
+		recognized = recognized && found
+		last = number
+	}
+	n.known = recognized && has[3] && (has[1] || has[2])
+	return nil
+}
+
 // matches evaluates the filter for an entry. Only True selects it.
 func (f *filter) matches(e *dit.Entry) dit.Truth { return f.eval(0, e) }
 
@@ -199,23 +243,24 @@ func (f *filter) eval(at int, e *dit.Entry) dit.Truth {
 		return e.Equal(n.attr, n.value)
 	case filterSubstrings:
 		return e.Matches(n.attr, n.parts)
+	case filterExtensible:
+		return e.MatchesRule(dit.RuleAssertion{Rule: n.rule, Attrs: n.attr.Attrs, DN: n.dn, Value: n.value})
 	}
-	// No attribute here has an ordering rule (RFC 4511 §4.5.1.7.3, .4), and no
-	// extensible match is offered (.7).
+	// No attribute here has an ordering rule (RFC 4511 §4.5.1.7.3, .4).
 	return dit.Undefined
 }
 
 // pins appends the values that mail must equal for the filter to be True, and
 // tells whether there is such a list of at most maxPins: an equality item on
-// mail gives one, AND those of any one of its parts, OR those of all its parts
+// mail gives one, by an extensible item too, AND those of any one of its parts, OR those of all its parts
 // together. NOT and every other item leave mail open.
 func (f *filter) pins(dst [][]byte) ([][]byte, bool) { return f.pin(0, dst) }
 
 func (f *filter) pin(at int, dst [][]byte) ([][]byte, bool) {
 	n := &f.nodes[at]
 	switch n.kind {
-	case filterEqual:
-		if !n.known || !n.attr.IsMail() || len(dst) == maxPins {
+	case filterEqual, filterExtensible:
+		if !n.known || !n.attr.IsMail() || n.dn || !n.rule.Equality() || len(dst) == maxPins {
 			return dst, false
 		}
 		return append(dst, n.value), true

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +43,7 @@ func (v view) Domain(d direct.Domain) *store.DomainData {
 func published(t testing.TB, o dit.Options, owners ...string) *dit.Tree {
 	t.Helper()
 	var v view
+	var of [][]store.Certificate
 	for _, line := range owners {
 		name, der, _ := strings.Cut(line, "=")
 		owner, err := direct.ParseOwner(name)
@@ -51,10 +51,13 @@ func published(t testing.TB, o dit.Options, owners ...string) *dit.Tree {
 			t.Fatal(err)
 		}
 		if len(v) == 0 || v[len(v)-1].Domain != owner.Domain() {
-			v = append(v, &store.DomainData{Domain: owner.Domain()})
+			v, of = append(v, &store.DomainData{Domain: owner.Domain()}), append(of, nil)
 		}
-		data := v[len(v)-1]
-		data.Certificates = store.NewCertificates(append(slices.Collect(data.Certificates.All), store.Certificate{Owner: owner, DER: []byte(der), PublishLDAP: true})...)
+		last := &of[len(of)-1]
+		*last = append(*last, store.Certificate{Owner: owner, DER: []byte(der), PublishLDAP: true})
+	}
+	for i, certs := range of {
+		v[i].Certificates = store.NewCertificates(certs...)
 	}
 	tr, err := dit.Build(v, o)
 	if err != nil {
@@ -88,6 +91,9 @@ func startWith(t testing.TB, tr func() *dit.Tree, o ldapserver.Options) (string,
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if o.ListAllow == nil { // has no effect unless the tree allows listing
+		o.ListAllow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	}
 	s := ldapserver.New(tr, o)
 	serve(t, s, l)
@@ -148,6 +154,7 @@ type message struct {
 	value   *string
 	dn      string // of an entry
 	body    []byte
+	cookie  *string // of a paged results control
 }
 
 func (m message) String() string {
@@ -233,6 +240,9 @@ func decode(t testing.TB, b []byte) message {
 	op, err := r.Next()
 	must(err)
 	m.tag, m.body = op.Tag.Number, op.Raw
+	if !r.Empty() {
+		m.cookie = pagedCookie(t, r)
+	}
 	in, err := r.Into(op)
 	must(err)
 	if m.tag == 4 {
@@ -262,6 +272,36 @@ func decode(t testing.TB, b []byte) message {
 		}
 	}
 	return m
+}
+
+// pagedCookie reads controls that hold one of paged results.
+func pagedCookie(t testing.TB, r *ber.Reader) *string {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("controls of an answer: %v", err)
+		}
+	}
+	list, err := r.Enter(ber.Context(0, true))
+	must(err)
+	c, err := list.Enter(ber.Sequence)
+	must(err)
+	oid, err := c.OctetString(ber.OctetString)
+	must(err)
+	value, err := c.OctetString(ber.OctetString)
+	must(err)
+	in, err := ber.NewReader(value, ber.Limits{}).Enter(ber.Sequence)
+	must(err)
+	size, err := in.Int(ber.Integer)
+	must(err)
+	octets, err := in.OctetString(ber.OctetString)
+	must(err)
+	if string(oid) != dit.OIDPagedResults || size != 0 || !list.Empty() || !c.Empty() || !in.Empty() || !r.Empty() {
+		t.Fatalf("control %s, size %d", oid, size)
+	}
+	cookie := string(octets)
+	return &cookie
 }
 
 // The requests.
@@ -312,6 +352,30 @@ func extended(id int64, oid string) []byte {
 		b.Text(ber.Context(0, false), oid)
 		b.End()
 	})
+}
+
+// cancel asks for the operation other to be canceled.
+func cancel(id, other int64) []byte {
+	return envelope(id, func(b *ber.Builder) {
+		b.Begin(ber.App(23, true))
+		b.Text(ber.Context(0, false), dit.OIDCancel)
+		b.Begin(ber.Context(1, false))
+		b.Begin(ber.Sequence)
+		b.Int(ber.Integer, other)
+		b.End()
+		b.End()
+		b.End()
+	})
+}
+
+// page is a paged results control.
+func page(size int64, cookie string, critical bool) []byte {
+	var b ber.Builder
+	b.Begin(ber.Sequence)
+	b.Int(ber.Integer, size)
+	b.Text(ber.OctetString, cookie)
+	b.End()
+	return control(dit.OIDPagedResults, critical, string(b.Encoded()))
 }
 
 func whoAmI(id int64) []byte { return extended(id, dit.OIDWhoAmI) }
@@ -373,6 +437,20 @@ func assertion(tag uint32, name, value string) []byte {
 }
 
 func equal(name, value string) []byte { return assertion(3, name, value) }
+
+// extensible takes what an extensible item may hold; empty parts are absent.
+func extensible(rule, name, value string, dn bool) []byte {
+	var content []byte
+	for tag, part := range []string{1: rule, 2: name, 3: value} {
+		if part != "" {
+			content = ber.AppendTLV(content, ber.Context(uint32(tag), false), []byte(part))
+		}
+	}
+	if dn {
+		content = ber.AppendTLV(content, ber.Context(4, false), []byte{0xff})
+	}
+	return ber.AppendTLV(nil, ber.Context(9, true), content)
+}
 
 // substrings takes the parts in order: initial, any…, final; empty initial and
 // final are absent.

@@ -27,9 +27,16 @@ const (
 	maxPins = 4
 	// maxBuffered is how much of an answer is kept before it is written.
 	maxBuffered = 64 << 10
+	// maxOutstanding is how many requests of a connection are served before their
+	// answers leave and others have their turn, and how many Cancel remembers. No
+	// client of Direct sends more than two ahead. It divides 256; see recent.
+	maxOutstanding = 16
 	// firstBuffer suits a connection's usual requests; it grows to maxPDU as
 	// octets come in, never because a length promised them.
 	firstBuffer = 2 << 10
+	// partialBuffer is what an event loop keeps at first for a message that has
+	// not come whole: most requests fit. It grows like the other one.
+	partialBuffer = 512
 	// maxKept is the most that a connection keeps of either buffer while it
 	// waits: room for about ten answers, so that pipelining does not allocate.
 	maxKept = 16 << 10
@@ -38,6 +45,16 @@ const (
 	// away with the reset.
 	lingerTime   = 250 * time.Millisecond
 	lingerOctets = 256 << 10
+	// readSize is how much an event loop reads of one connection at a time: dozens
+	// of requests, and little to keep for a client that sends thousands.
+	readSize = 8 << 10
+	// loopEvents is how many connections an event loop deals with before it lets
+	// others have the processor, loopAccept how many it accepts at a time.
+	loopEvents = 64
+	loopAccept = 16
+	// loopTick is how often an event loop looks for connections whose time is over,
+	// and so by how much they may outstay it.
+	loopTick = 250 * time.Millisecond
 	// deadlineSlack: deadlines are moved only when they are older than this,
 	// because moving one costs as much as evaluating a filter.
 	deadlineSlack = time.Second
@@ -67,9 +84,9 @@ const (
 	burstSeconds = 5
 )
 
-// peerOf is what the limits count: an IPv4 address, or the /64 network of an
+// counted is what the limits count: an IPv4 address, or the /64 network of an
 // IPv6 address, which is what one subscriber has.
-func peerOf(a netip.Addr) netip.Addr {
+func counted(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if !a.Is6() {
 		return a
@@ -112,20 +129,24 @@ func (l *limiter) shard(peer netip.Addr) *limiterShard {
 	return &l.shards[h>>16%uint32(len(l.shards))]
 }
 
-// search takes one search from the peer's budget and tells whether there was
-// one, and whether the peer has not used up its searches that find nothing.
-func (l *limiter) search(peer netip.Addr, at time.Time) bool {
+// search takes one search from the peer's budget and tells whether it was used
+// up, or that of searches that find nothing.
+func (l *limiter) search(peer netip.Addr, at time.Time) denial {
 	s := l.shard(peer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.get(l, peer, at)
-	if b.searches+1 > l.searches*burstSeconds || b.misses+1 > l.misses*burstSeconds {
-		s.put(l, peer, b)
-		return false
+	over := overNothing
+	switch {
+	case b.searches+1 > l.searches*burstSeconds:
+		over = overRate
+	case b.misses+1 > l.misses*burstSeconds:
+		over = overMisses
+	default:
+		b.searches++
 	}
-	b.searches++
 	s.put(l, peer, b)
-	return true
+	return over
 }
 
 // miss counts a search that found nothing.
@@ -190,23 +211,36 @@ func (s *limiterShard) evict(l *limiter, at time.Time) {
 type slots struct {
 	mu      sync.Mutex
 	total   int                // guarded by mu
+	taken   uint64             // since the start; guarded by mu
 	perPeer map[netip.Addr]int // guarded by mu
 }
 
 // take gives a slot unless a limit is reached; exempt peers get one always.
-func (s *slots) take(peer netip.Addr, exempt bool, maxTotal, maxPeer int) bool {
+func (s *slots) take(p *peer, maxTotal, maxPeer int) denial {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	full := s.total >= maxTotal || s.perPeer[peer] >= maxPeer
-	if full && !exempt {
-		return false
+	peer := p.counted
+	switch {
+	case p.exempt:
+	case s.perPeer[peer] >= maxPeer:
+		return overPerAddress
+	case s.total >= maxTotal:
+		return overConnections
 	}
+	s.taken++
 	if s.perPeer == nil {
 		s.perPeer = map[netip.Addr]int{}
 	}
 	s.total++
 	s.perPeer[peer]++
-	return true
+	return overNothing
+}
+
+// figures gives how many slots are taken, and how many were since the start.
+func (s *slots) figures() (now int, ever uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total, s.taken
 }
 
 func (s *slots) give(peer netip.Addr) {

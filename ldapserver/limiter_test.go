@@ -18,7 +18,7 @@ func TestBudgetsComeBackWithTime(t *testing.T) {
 	at := time.Unix(1000, 0)
 	burst := func(p netip.Addr, at time.Time) int {
 		n := 0
-		for n < 1000 && l.search(p, at) {
+		for n < 1000 && l.search(p, at) == overNothing {
 			n++
 		}
 		return n
@@ -42,7 +42,7 @@ func TestBudgetsComeBackWithTime(t *testing.T) {
 	for range 10 {
 		l.miss(p, at)
 	}
-	if l.search(p, at) || !l.search(p, at.Add(time.Second)) {
+	if l.search(p, at) != overMisses || l.search(p, at.Add(time.Second)) != overNothing {
 		t.Error("ten misses must stop the peer for half a second")
 	}
 }
@@ -77,7 +77,7 @@ func TestWhatCountsAsOnePeer(t *testing.T) {
 		{"2001:db8::1", "2001:db8:0:1::1", false},
 		{"fe80::1%eth0", "fe80::1%eth1", true},
 	} {
-		if same := peerOf(netip.MustParseAddr(c.a)) == peerOf(netip.MustParseAddr(c.b)); same != c.same {
+		if same := counted(netip.MustParseAddr(c.a)) == counted(netip.MustParseAddr(c.b)); same != c.same {
 			t.Errorf("%s and %s: same = %v", c.a, c.b, same)
 		}
 	}

@@ -1,7 +1,9 @@
 package ldapserver
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"runtime/debug"
 	"time"
@@ -15,8 +17,10 @@ type next int
 
 const (
 	proceed  next = iota
-	hangUp        // close, what was appended is sent first
+	hangUp        // send what was appended, wait a moment for the client to have it, close
+	leave         // send what was appended and close: the client wants no more
 	startTLS      // send what was appended, then shake hands
+	detach        // nothing was done: serve the message where it may take long
 )
 
 // operation is a row of the table of requests.
@@ -24,21 +28,22 @@ type operation struct {
 	request  ber.Tag
 	response ber.Tag // zero: there is none
 	name     string
+	controls controls // those that it may come with
 	serve    func(*session, *request) error
 }
 
 // operations is the table of RFC 4511 §4.2–§4.12.
 var operations = [...]operation{
-	{ber.App(3, true), ber.App(5, true), "search", (*session).search},
-	{ber.App(0, true), ber.App(1, true), "bind", (*session).bind},
-	{ber.App(2, false), ber.Tag{}, "unbind", (*session).unbind},
-	{ber.App(14, true), ber.App(15, true), "compare", (*session).compare},
-	{ber.App(16, false), ber.Tag{}, "abandon", (*session).abandon},
-	{ber.App(23, true), tagExtendedResponse, "extended", (*session).extended},
-	{ber.App(6, true), ber.App(7, true), "modify", (*session).readOnly},
-	{ber.App(8, true), ber.App(9, true), "add", (*session).readOnly},
-	{ber.App(10, false), ber.App(11, true), "delete", (*session).readOnly},
-	{ber.App(12, true), ber.App(13, true), "modifyDN", (*session).readOnly},
+	{ber.App(3, true), ber.App(5, true), "search", manageDsaIT | pagedResults, (*session).search},
+	{ber.App(0, true), ber.App(1, true), "bind", 0, (*session).bind},
+	{ber.App(2, false), ber.Tag{}, "unbind", 0, (*session).unbind},
+	{ber.App(14, true), ber.App(15, true), "compare", manageDsaIT, (*session).compare},
+	{ber.App(16, false), ber.Tag{}, "abandon", 0, (*session).abandon},
+	{ber.App(23, true), tagExtendedResponse, "extended", 0, (*session).extended},
+	{ber.App(6, true), ber.App(7, true), "modify", manageDsaIT, (*session).readOnly},
+	{ber.App(8, true), ber.App(9, true), "add", manageDsaIT, (*session).readOnly},
+	{ber.App(10, false), ber.App(11, true), "delete", manageDsaIT, (*session).readOnly},
+	{ber.App(12, true), ber.App(13, true), "modifyDN", manageDsaIT, (*session).readOnly},
 }
 
 // request is one message while it is served.
@@ -48,19 +53,30 @@ type request struct {
 	in       ber.Reader // the elements of the LDAPMessage
 	body     ber.Element
 	controls error // why the controls refuse the request
+	paged    paged // the paged results control
 	tree     *dit.Tree
 	at       time.Time
 	extras   extras
 	next     next
 	entries  int
+	final    bool // it cannot be canceled (RFC 3909 §2)
 }
 
-// session is the state of a connection as the operations see it, free of
-// sockets: messages in, answers appended to out.
+// client is what a connection keeps from one request to the next.
+type client struct {
+	id     uint64 // for the log
+	peer   peer
+	secure bool // TLS is established
+	paging paging
+	recent recent
+}
+
+// session serves the requests of one client at a time, free of sockets: messages
+// in, answers appended to out.
 type session struct {
 	server *Server
-	peer   peer
-	secure bool                 // TLS is established
+	client *client
+	brief  bool                 // what may take long must detach
 	out    []byte               // answers that are not written yet
 	flush  func(b []byte) error // writes a part of a long answer; nil collects it
 
@@ -85,16 +101,19 @@ func (s *session) handle(pdu []byte, at time.Time) (then next) {
 		return s.malformed(err)
 	}
 	err := s.serve(q)
-	if err == errWrite {
+	switch {
+	case err == errLong:
+		return detach
+	case err == errWrite:
 		return hangUp
-	}
-	if err != nil && disconnects(err) {
+	case err != nil && disconnects(err):
 		return s.malformed(err)
 	}
 	r := resultOf(err)
-	s.server.count(r.code)
+	s.server.counts.request(q, r.code)
 	if q.op.response != (ber.Tag{}) {
-		s.out = appendResult(s.out, q.id, q.op.response, r, q.extras)
+		s.out = appendResult(s.out, q.id, q.op.response, r, &q.extras)
+		s.client.recent.add(q.id, q.final)
 	}
 	s.trace(q, r)
 	return q.next
@@ -119,11 +138,11 @@ func (s *session) serve(q *request) error {
 // process. The connection ends, because its state is unknown.
 func (s *session) panicked(v any, mark int) next {
 	q := &s.request
-	s.server.log.Error("ldap: panic while serving a request", "peer", s.peer.name, "panic", v, "stack", string(debug.Stack()))
-	s.server.count(other)
+	s.server.log.Error("ldap: panic while serving a request", "peer", s.client.peer, "panic", v, "stack", string(debug.Stack()))
+	s.server.counts.result(other)
 	s.out = s.out[:min(mark, len(s.out))]
 	if q.op != nil && q.op.response != (ber.Tag{}) {
-		s.out = appendResult(s.out, q.id, q.op.response, resultOf(errInternal), extras{})
+		s.out = appendResult(s.out, q.id, q.op.response, resultOf(errInternal), &extras{})
 	}
 	s.out = appendNotice(s.out, other, "internal error")
 	return hangUp
@@ -131,8 +150,8 @@ func (s *session) panicked(v any, mark int) next {
 
 // malformed ends the connection as RFC 4511 §4.1.1 demands.
 func (s *session) malformed(err error) next {
-	s.server.count(protocolError)
-	s.server.log.Debug("ldap: malformed message", "peer", s.peer.name, "error", err)
+	s.server.counts.result(protocolError)
+	s.server.log.Debug("ldap: malformed message", "peer", s.client.peer, "error", err)
 	s.out = appendNotice(s.out, protocolError, "malformed message")
 	return hangUp
 }
@@ -172,47 +191,11 @@ func (s *session) open(q *request, pdu []byte) error {
 		if e.Tag != tagControls {
 			continue // RFC 4511 §4: unknown trailing components are ignored
 		}
-		if q.controls, err = controls(&q.in, e); err != nil {
+		if q.controls, err = q.readControls(e); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-var tagControls = ber.Context(0, true)
-
-// controls reads the controls of a message (RFC 4511 §4.1.11). The first error
-// refuses the request, the second one disconnects. An empty list is valid.
-func controls(r *ber.Reader, e ber.Element) (refused, malformed error) {
-	list, err := r.Child(e)
-	if err != nil {
-		return nil, err
-	}
-	for n := 0; !list.Empty(); n++ {
-		if n == maxControls {
-			return errControls, nil
-		}
-		c, err := enter(&list, ber.Sequence)
-		if err != nil {
-			return nil, err
-		}
-		oid, err := octets(&c)
-		if err != nil {
-			return nil, err
-		}
-		critical := false
-		if t, ok := c.Peek(); ok && t == ber.Boolean {
-			if critical, err = c.Bool(ber.Boolean); err != nil {
-				return nil, err
-			}
-		}
-		// RFC 3296 §3: ManageDsaIT changes nothing where there are no referrals;
-		// JNDI sends it with everything.
-		if critical && string(oid) != dit.OIDManageDsaIT {
-			refused = errCritical
-		}
-	}
-	return refused, nil
 }
 
 // element reads one element. RFC 4511 §5.1 allows only definite lengths.
@@ -246,4 +229,14 @@ func enter(r *ber.Reader, t ber.Tag) (ber.Reader, error) {
 func octets(r *ber.Reader) ([]byte, error) {
 	e, err := expect(r, ber.OctetString)
 	return e.Content, err
+}
+
+// trace logs a served request. It names no address: what people look up is
+// not for the log.
+func (s *session) trace(q *request, r result) {
+	if !s.server.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	s.server.log.Debug("ldap: request", "peer", s.client.peer, "id", q.id, "op", q.op.name, "result", int(r.code),
+		"entries", q.entries, "duration", time.Since(q.at))
 }

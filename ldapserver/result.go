@@ -32,6 +32,9 @@ const (
 	unavailable                  resultCode = 52
 	unwillingToPerform           resultCode = 53
 	other                        resultCode = 80
+	noSuchOperation              resultCode = 119 // RFC 3909 §2.3
+	tooLate                      resultCode = 120
+	cannotCancel                 resultCode = 121
 )
 
 // refusal is an error that already knows its result.
@@ -61,6 +64,12 @@ var (
 	errAttributes   = &refusal{adminLimitExceeded, fmt.Sprintf("more than %d attributes asked for", maxAttributes)}
 	errControls     = &refusal{adminLimitExceeded, fmt.Sprintf("more than %d controls", maxControls)}
 	errCritical     = &refusal{unavailableCriticalExtension, "critical control not supported"}
+	errRepeated     = &refusal{protocolError, "the same control twice"}
+	errPagedValue   = &refusal{protocolError, "malformed value of the paged results control"}
+	errCookie       = &refusal{unwillingToPerform, "the cookie of paged results is of no search that goes on here; begin again"}
+	errNothing      = &refusal{noSuchOperation, "no such operation is known"}
+	errTooLate      = &refusal{tooLate, "the operation was answered"}
+	errCannotCancel = &refusal{cannotCancel, "this operation cannot be canceled"}
 	errNoAttribute  = &refusal{noSuchAttribute, "the entry has no such attribute"}
 	errUnknownType  = &refusal{undefinedAttributeType, "unknown attribute type"}
 	errNoComparison = &refusal{inappropriateMatching, "this attribute cannot be compared"}
@@ -71,8 +80,14 @@ var (
 	errInternal     = &refusal{other, "internal error"}
 )
 
-// errWrite says that an answer could not be written: the connection is done.
-var errWrite = errors.New("answer could not be written")
+var (
+	// errWrite says that an answer could not be written: the connection is done.
+	errWrite = errors.New("answer could not be written")
+	// errLong says that a request may take long, and nothing was done for it.
+	errLong = errors.New("the request may take long")
+	// errPage says that the page is full and there is more.
+	errPage = errors.New("the page is full")
+)
 
 // disconnects tells whether an error ends the connection: RFC 4511 §4.1.1
 // demands it where the encoding is found to be incorrect.
@@ -117,14 +132,16 @@ var (
 	tagResponseValue    = ber.Context(11, false)
 )
 
-// extras is what an ExtendedResponse adds to an LDAPResult (RFC 4511 §4.12).
+// extras is what an ExtendedResponse adds to an LDAPResult (RFC 4511 §4.12), and
+// what stands behind any response.
 type extras struct {
 	name     string
-	hasValue bool // an empty value is not an absent one
+	hasValue bool   // an empty value is not an absent one
+	controls []byte // encoded, with their tag
 }
 
 // appendResult appends a whole message with a result under the response tag.
-func appendResult(dst []byte, id int32, tag ber.Tag, r result, x extras) []byte {
+func appendResult(dst []byte, id int32, tag ber.Tag, r result, x *extras) []byte {
 	n := 3 + dit.Size(len(r.matched)) + dit.Size(len(r.text))
 	if x.name != "" {
 		n += dit.Size(len(x.name))
@@ -132,7 +149,7 @@ func appendResult(dst []byte, id int32, tag ber.Tag, r result, x extras) []byte 
 	if x.hasValue {
 		n += dit.Size(0)
 	}
-	dst = appendEnvelope(dst, id, dit.Size(n))
+	dst = appendEnvelope(dst, id, dit.Size(n)+len(x.controls))
 	dst = ber.AppendHeader(dst, tag, n)
 	dst = append(ber.AppendHeader(dst, ber.Enumerated, 1), byte(r.code))
 	dst = appendText(dst, ber.OctetString, r.matched)
@@ -143,7 +160,7 @@ func appendResult(dst []byte, id int32, tag ber.Tag, r result, x extras) []byte 
 	if x.hasValue {
 		dst = ber.AppendHeader(dst, tagResponseValue, 0)
 	}
-	return dst
+	return append(dst, x.controls...)
 }
 
 func appendText(dst []byte, tag ber.Tag, s string) []byte {
@@ -168,5 +185,5 @@ func appendEnvelope(dst []byte, id int32, size int) []byte {
 const oidDisconnection = "1.3.6.1.4.1.1466.20036"
 
 func appendNotice(dst []byte, code resultCode, text string) []byte {
-	return appendResult(dst, 0, tagExtendedResponse, result{code: code, text: text}, extras{name: oidDisconnection})
+	return appendResult(dst, 0, tagExtendedResponse, result{code: code, text: text}, &extras{name: oidDisconnection})
 }

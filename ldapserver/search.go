@@ -17,6 +17,11 @@ type query struct {
 	timeLimit time.Duration // likewise
 	filter    filter
 	selection dit.Selection
+
+	wanted, most  int // the size limits of the client (0: none) and the server
+	page          int // entries of a page; 0: not paged
+	paging        paging
+	skip, skipped int // entries of the pages before that are found again
 }
 
 // clockEvery is how many entries a listing looks at between two looks at the
@@ -26,47 +31,83 @@ const clockEvery = 64
 // search serves a Search request: the base, the filter against every entry in
 // scope that can match, the entries that do. Anonymous clients, and there are
 // no others, must know the address that they ask for unless the tree allows
-// listing.
+// listing to them.
 func (s *session) search(q *request) error {
 	p := &s.query
 	if err := p.parse(q); err != nil {
 		return err
 	}
-	s.limits(q, p)
-	if !s.server.limiter.search(s.peer.counted, q.at) && !s.peer.exempt {
-		return errBusy
+	var room [maxPins][]byte
+	pins, pinned := room[:0], false
+	if p.scope != dit.ScopeBase {
+		pins, pinned = p.filter.pins(pins)
+	}
+	listing := q.tree.Listing() && s.client.peer.lists
+	if listing && s.brief && !pinned && p.scope != dit.ScopeBase {
+		return errLong
+	}
+	if err := s.charge(q); err != nil {
+		return err
+	}
+	s.limits(p, listing)
+	if q.paged.asked {
+		if done, err := s.beginPage(q, p); done || err != nil {
+			return err
+		}
+		p.limitPage(q.paged.size)
 	}
 	base, err := q.tree.Find(p.base)
 	if err != nil {
 		s.missed(q, err)
 		return err
 	}
-	if p.scope == dit.ScopeBase {
+	switch {
+	case p.scope == dit.ScopeBase:
 		// One entry whose name, and with it whose address, the client knew; the
 		// root DSE, the subschema and the contexts name no address.
-		return s.offer(q, p, base.Entry())
-	}
-	var room [maxPins][]byte
-	pins, pinned := p.filter.pins(room[:0])
-	switch {
+		err = s.offer(q, p, base.Entry())
 	case pinned:
-		err = s.named(q, p, base, pins)
-	case q.tree.Listing():
+		if err = s.named(q, p, base, pins); err == nil && q.entries == 0 && p.skipped == 0 {
+			s.miss(q)
+		}
+	case listing:
 		err = s.list(q, p, base)
 	default:
+		s.server.counts.denied[notNamed].Add(1)
 		return errListing
 	}
-	if err == nil && q.entries == 0 {
-		s.server.limiter.miss(s.peer.counted, q.at)
+	if q.paged.asked && (err == nil || err == errPage) {
+		s.endPage(q, p, err != nil)
+		return nil
 	}
 	return err // nil with no entries: RFC 4511 §4.5.2, an unknown address is not an error
+}
+
+// charge takes a request for an entry from the client's budget.
+func (s *session) charge(q *request) error {
+	if s.client.peer.exempt {
+		return nil
+	}
+	over := s.server.limiter.search(s.client.peer.counted, q.at)
+	if over == overNothing {
+		return nil
+	}
+	s.server.counts.denied[over].Add(1)
+	return errBusy
 }
 
 // missed counts a name that is not there as a guess at an address.
 func (s *session) missed(q *request, err error) {
 	var missing *dit.NoSuchObject
 	if errors.As(err, &missing) {
-		s.server.limiter.miss(s.peer.counted, q.at)
+		s.miss(q)
+	}
+}
+
+// miss counts a search that found nothing.
+func (s *session) miss(q *request) {
+	if p := &s.client.peer; !p.exempt {
+		s.server.limiter.miss(p.counted, q.at)
 	}
 }
 
@@ -98,16 +139,21 @@ func (s *session) named(q *request, p *query, base dit.Base, pins [][]byte) erro
 	return nil
 }
 
-// list offers every entry in scope.
+// list offers every entry in scope, from where the page before ended.
 func (s *session) list(q *request, p *query, base dit.Base) error {
 	var err error
 	n := 0
-	base.Each(p.scope, func(e *dit.Entry) bool {
+	base.EachFrom(p.scope, p.paging.next, func(e *dit.Entry, behind dit.Position) bool {
 		if n++; n%clockEvery == 0 && time.Since(q.at) > p.timeLimit {
 			err = errTimeLimit
+			if p.page > 0 && q.entries == p.page {
+				err = errPage // it is not known whether there is more
+			}
 			return false
 		}
-		err = s.offer(q, p, e)
+		if err = s.offer(q, p, e); err == nil {
+			p.paging.next = behind
+		}
 		return err == nil
 	})
 	return err
@@ -118,8 +164,15 @@ func (s *session) offer(q *request, p *query, e *dit.Entry) error {
 	if p.filter.matches(e) != dit.True {
 		return nil
 	}
+	if p.skipped < p.skip {
+		p.skipped++
+		return nil
+	}
 	if q.entries >= p.sizeLimit {
 		return errSizeLimit // RFC 4511 §4.5.1.4
+	}
+	if p.page > 0 && q.entries == p.page {
+		return errPage
 	}
 	q.entries++
 	s.out = appendEnvelope(s.out, q.id, e.ResultSize(&p.selection))
@@ -137,20 +190,34 @@ func (s *session) offer(q *request, p *query, e *dit.Entry) error {
 
 // limits lowers the client's limits to the server's (RFC 4511 §4.5.1.4, .5: a
 // zero leaves it to the server).
-func (s *session) limits(q *request, p *query) {
+func (s *session) limits(p *query, listing bool) {
 	o := &s.server.options
-	size := o.SizeLimit
-	if size == 0 {
-		size = defaultSizeExact
-		if q.tree.Listing() {
-			size = defaultSizeList
+	p.most = o.SizeLimit
+	if p.most == 0 {
+		p.most = defaultSizeExact
+		if listing {
+			p.most = defaultSizeList
 		}
 	}
-	if p.sizeLimit == 0 || p.sizeLimit > size {
-		p.sizeLimit = size
+	p.wanted = p.sizeLimit
+	if p.sizeLimit == 0 || p.sizeLimit > p.most {
+		p.sizeLimit = p.most
 	}
 	if p.timeLimit == 0 || p.timeLimit > o.TimeLimit {
 		p.timeLimit = o.TimeLimit
+	}
+}
+
+// limitPage sets the limits of a page: the server's bounds the page, so that pages
+// lead through a long list; the client's bounds all pages together.
+func (p *query) limitPage(size int) {
+	p.page = min(size, p.most)
+	p.sizeLimit = math.MaxInt
+	if p.wanted > 0 {
+		p.sizeLimit = p.wanted - p.paging.given
+	}
+	if p.paging.next == (dit.Position{}) {
+		p.skip = p.paging.given // a few entries, which are found again faster than remembered
 	}
 }
 
@@ -179,7 +246,8 @@ func (p *query) parse(q *request) error {
 	if err != nil {
 		return err
 	}
-	p.selection = dit.Selection{}
+	p.selection, p.paging = dit.Selection{}, paging{}
+	p.page, p.skip, p.skipped = 0, 0, 0
 	if p.selection.TypesOnly, err = in.Bool(ber.Boolean); err != nil {
 		return err
 	}

@@ -50,6 +50,10 @@ func TestFiltersThatThePeersSend(t *testing.T) {
 		"mail and an unknown attribute":   {top, and(equal("mail", "bob@b.direct.test"), not(present("telephoneNumber"))), nil},
 		"four addresses":                  {"", or(equal("mail", "1"), equal("mail", "bob@b.direct.test"), equal("mail", "3"), equal("mail", "carol@b.direct.test")), []string{bobDN, carolDN}},
 		"nothing at all":                  {"", or(), nil}, // RFC 4526 absolute false
+		"extensible, no rule":             {top, extensible("", "mail", "Bob@b.direct.test", false), []string{bobDN}},
+		"extensible, the type's rule":     {top, extensible("caseIgnoreIA5Match", "mail", "Bob@b.direct.test", false), []string{bobDN}},
+		"extensible, the rule by OID":     {top, extensible("1.3.6.1.4.1.1466.109.114.2", "rfc822Mailbox", "bob@b.direct.test", false), []string{bobDN}},
+		"extensible, not the type's rule": {top, extensible("caseExactMatch", "mail", "bob@b.direct.test", false), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, scope := range []int64{1, 2} {
@@ -80,7 +84,11 @@ func TestAnonymousSearchMustNameTheAddress(t *testing.T) {
 		"greater":                       assertion(5, "mail", "a"),
 		"less":                          assertion(6, "mail", "z"),
 		"approximate":                   assertion(8, "mail", "bob@b.direct.test"),
-		"extensible":                    set(9, unhex(t, "82 04 6d61696c 83 01 61")),
+		"extensible by another rule":    extensible("caseIgnoreMatch", "uid", "bob", false),
+		"extensible without a type":     extensible("caseIgnoreIA5Match", "", "bob@b.direct.test", false),
+		"extensible by name, too":       extensible("", "mail", "bob@b.direct.test", true),
+		"extensible substrings":         extensible("caseIgnoreIA5SubstringsMatch", "mail", "bob*", false),
+		"extensible by nothing":         set(9),
 		"class":                         equal("objectClass", "inetOrgPerson"),
 		"cn":                            equal("cn", "bob@b.direct.test"),
 		"uid":                           equal("uid", "bob"),

@@ -3,18 +3,30 @@
 //
 // It is the read-only, anonymous part of RFC 4511 that certificate discovery
 // needs (AS 1.4, the Certificate Discovery implementation guide): Bind,
-// Search, Compare, Unbind, Abandon, StartTLS and "Who am I?"; whatever would
-// write is refused. Unless the tree allows listing, a search must name the
-// address that it looks for by equality, because the addresses of a Direct
-// domain are people's and must not be harvested.
+// Search, Compare, Unbind, Abandon, StartTLS, Cancel and "Who am I?"; whatever
+// would write is refused. Unless the tree allows listing, and the client is one
+// of those that it is allowed to, a search must name the address that it looks
+// for by equality, because the addresses of a Direct domain are people's and must
+// not be harvested.
 //
-// A connection is a goroutine that reads a message, serves it and goes on;
-// everything between the octets of a message and the octets of its answers
-// (session.handle) is free of sockets. Every request sees one tree.
+// Everything between the octets of a message and the octets of its answers
+// (session.handle) is free of sockets. Every request sees one tree. On Linux a
+// plain TCP listener is served by an event loop for each processor
+// (loop_linux.go), which reads what is there, serves every whole message in it
+// and writes once; what would keep others waiting leaves it for a goroutine:
+// TLS, listings, and clients that do not take their answers. Other systems and
+// listeners have a goroutine for each connection (conn.go).
+//
+// Filters are evaluated by the matching rules of the schema, extensible items
+// too. certificateExactMatch is described and not evaluated: parsers of its
+// assertions, open to anybody, have been the source of remote crashes in other
+// directories. A filter item with it is Undefined (RFC 4511 §4.5.1.7), a Compare
+// gets inappropriateMatching.
 //
 // Sources: RFC 4511 (protocol), RFC 4513 (authentication), RFC 4515 (what
-// filters mean in text), RFC 3296 (ManageDsaIT), RFC 4526 (absolute filters),
-// RFC 4532 (Who am I?), RFC 3673 ("+").
+// filters mean in text), RFC 2696 (paged results), RFC 3296 (ManageDsaIT), RFC
+// 3909 (Cancel), RFC 4526 (absolute filters), RFC 4532 (Who am I?), RFC 3673
+// ("+").
 package ldapserver
 
 import (
@@ -22,6 +34,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -37,6 +50,10 @@ import (
 type Options struct {
 	TLS *tls.Config // offers StartTLS if set
 	Log *slog.Logger
+
+	// ListAllow holds the networks whose clients may list, if the tree lets anybody.
+	// All others must name the address that they ask for.
+	ListAllow []netip.Prefix
 
 	// Exempt lists the networks that no connection or rate limit throttles; nil
 	// means loopback, an empty list nobody.
@@ -93,32 +110,17 @@ type Server struct {
 	limiter *limiter
 	slots   slots
 	serial  atomic.Uint64 // numbers the connections for the log
-	results [maxResult + 1]atomic.Uint64
+	cookies atomic.Uint64 // numbers the pages of paged results
+	seed    maphash.Seed  // of the hashes of searches in pages
+	counts  counts
 }
-
-// maxResult is the highest result code that is counted by itself.
-const maxResult = 80
 
 // New makes a server. tree gives the current generation; it is asked once per
 // request and may be called from many goroutines.
 func New(tree func() *dit.Tree, o Options) *Server {
 	o = o.withDefaults()
-	return &Server{options: o, tree: tree, log: o.Log, limiter: newLimiter(o.SearchRate, o.MissRate)}
+	return &Server{options: o, tree: tree, log: o.Log, limiter: newLimiter(o.SearchRate, o.MissRate), seed: maphash.MakeSeed()}
 }
-
-// Results gives how many requests ended with each LDAP result code since the
-// start; codes that did not occur are absent.
-func (s *Server) Results() map[int]uint64 {
-	counts := map[int]uint64{}
-	for code := range s.results {
-		if n := s.results[code].Load(); n > 0 {
-			counts[code] = n
-		}
-	}
-	return counts
-}
-
-func (s *Server) count(code resultCode) { s.results[min(int(code), maxResult)].Add(1) }
 
 // acceptPause is how long accepting rests after an error such as a lack of
 // file descriptors, which passes.
@@ -135,6 +137,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
+	if tl, ok := l.(*net.TCPListener); ok && loops {
+		return s.serveLoops(ctx, tl, &connections)
+	}
 	for {
 		nc, err := l.Accept()
 		if err != nil {
@@ -151,48 +156,76 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
-		p := s.peer(nc)
-		if !s.slots.take(p.counted, p.exempt, s.options.Connections, s.options.PerAddress) {
-			s.turnAway(nc, p)
+		c := &conn{raw: nc, rw: nc, client: client{id: s.serial.Add(1), peer: s.peerOf(nc)}}
+		if !s.admit(&c.client.peer) {
+			s.turnAway(nc)
 			continue
 		}
-		connections.Go(func() {
-			defer s.slots.give(p.counted)
-			s.serve(ctx, nc, p)
-		})
+		connections.Go(func() { s.serve(ctx, c, proceed) })
 	}
 }
 
 // peer is the other end of a connection.
 type peer struct {
-	name    string
-	counted netip.Addr // what the limits count
-	exempt  bool
+	addr    netip.AddrPort // not valid for other sockets than IP's: all of them count as one
+	counted netip.Addr     // what the limits count
+	exempt  bool           // from limits
+	lists   bool           // may list, if the tree lets anybody
 }
 
-func (s *Server) peer(nc net.Conn) peer {
-	name := nc.RemoteAddr().String()
-	at, err := netip.ParseAddrPort(name)
-	if err != nil {
-		return peer{name: name} // not an IP socket: all of them count as one peer
+// LogValue implements slog.LogValuer.
+func (p peer) LogValue() slog.Value {
+	if !p.addr.IsValid() {
+		return slog.StringValue("local")
 	}
-	p := peer{name: name, counted: peerOf(at.Addr())}
-	for _, network := range s.options.Exempt {
-		p.exempt = p.exempt || network.Contains(at.Addr().Unmap().WithZone(""))
+	return slog.StringValue(p.addr.String())
+}
+
+func (s *Server) peerOf(nc net.Conn) peer {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		return s.peer(a.AddrPort())
 	}
-	return p
+	return peer{}
+}
+
+func (s *Server) peer(addr netip.AddrPort) peer {
+	ip := addr.Addr().Unmap().WithZone("")
+	return peer{addr: addr, counted: counted(ip), exempt: within(s.options.Exempt, ip), lists: within(s.options.ListAllow, ip)}
+}
+
+func within(networks []netip.Prefix, ip netip.Addr) bool {
+	for _, n := range networks {
+		if n.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// admit takes a slot for a connection; false if there is none for it.
+func (s *Server) admit(p *peer) bool {
+	over := s.slots.take(p, s.options.Connections, s.options.PerAddress)
+	if over == overNothing {
+		return true
+	}
+	s.counts.result(busy)
+	s.counts.denied[over].Add(1)
+	if s.log.Enabled(context.Background(), slog.LevelDebug) {
+		s.log.Debug("ldap: connection refused", "peer", *p, "reason", denialNames[over])
+	}
+	return false
 }
 
 // turnAwayTime bounds the notice to a client that gets no slot: it fits the
 // empty send buffer of a new connection, so that nothing waits for the client.
 const turnAwayTime = 20 * time.Millisecond
 
-func (s *Server) turnAway(nc net.Conn, p peer) {
-	s.count(busy)
-	s.log.Info("ldap: connection refused", "peer", p.name, "reason", "too many connections")
+func (s *Server) turnAway(nc net.Conn) {
 	if _, encrypted := nc.(*tls.Conn); !encrypted { // a handshake is more than it gets
 		nc.SetWriteDeadline(time.Now().Add(turnAwayTime))
-		nc.Write(appendNotice(nil, busy, "too many connections"))
+		nc.Write(appendTurnedAway(nil))
 	}
 	nc.Close()
 }
+
+func appendTurnedAway(dst []byte) []byte { return appendNotice(dst, busy, "too many connections") }

@@ -68,6 +68,26 @@ func TestOperations(t *testing.T) {
 		b.End()
 	})
 	search := func(c ...[]byte) []byte { return ask{controls: c}.pdu(5) }
+	bindWith := func(c []byte) []byte {
+		return envelope(5, func(b *ber.Builder) {
+			b.Begin(ber.App(0, true))
+			b.Int(ber.Integer, 3)
+			b.Text(ber.OctetString, "")
+			b.Text(ber.Context(0, false), "")
+			b.End()
+		}, c)
+	}
+	compareWith := func(c []byte) []byte {
+		return envelope(5, func(b *ber.Builder) {
+			b.Begin(ber.App(14, true))
+			b.Text(ber.OctetString, bob)
+			b.Begin(ber.Sequence)
+			b.Text(ber.OctetString, "mail")
+			b.Text(ber.OctetString, "bob@b.direct.test")
+			b.End()
+			b.End()
+		}, c)
+	}
 	for name, c := range map[string]struct {
 		pdu  []byte
 		tag  uint32
@@ -103,6 +123,23 @@ func TestOperations(t *testing.T) {
 		"ManageDsaIT critical":               {search(control(dit.OIDManageDsaIT, true, "")), 5, 0},
 		"critical control on an unbind":      {envelope(5, func(b *ber.Builder) { b.Int(ber.App(16, false), 3) }, control("1.2.3", true, "")), 0, -1},
 		"seventeen controls":                 {search(slices.Repeat([][]byte{control("1.2.3", false, "")}, 17)...), 5, 11},
+		"ManageDsaIT critical on a bind":     {bindWith(control(dit.OIDManageDsaIT, true, "")), 1, 12}, // RFC 4511 §4.1.11: not for this operation
+		"ManageDsaIT on a bind":              {bindWith(control(dit.OIDManageDsaIT, false, "")), 1, 0},
+		"ManageDsaIT twice":                  {search(control(dit.OIDManageDsaIT, true, ""), control(dit.OIDManageDsaIT, true, "")), 5, 2},
+		"pages":                              {search(page(10, "", true)), 5, 0},
+		"pages, critical, of a compare":      {compareWith(page(10, "", true)), 15, 12},
+		"pages, of a compare":                {compareWith(page(10, "", false)), 15, 6},
+		"pages twice":                        {search(page(10, "", false), page(10, "", false)), 5, 2},
+		"pages without a value":              {search(control(dit.OIDPagedResults, false, "")), 5, 2},
+		"pages with half a value":            {search(control(dit.OIDPagedResults, true, "\x30\x03\x02\x01\x0a")), 5, 2},
+		"pages of a negative size":           {search(page(-1, "", true)), 5, 2},
+		"pages of an enormous size":          {search(page(1<<31, "", true)), 5, 2},
+		"pages of no size":                   {search(page(0, "", true)), 5, 0},
+		"pages by a cookie of nobody's":      {search(page(10, "12345678", false)), 5, 53},
+		"cancel what was not asked":          {cancel(5, 4), 24, 119},
+		"cancel the cancel":                  {cancel(5, 5), 24, 121},
+		"cancel without a value":             {extended(5, dit.OIDCancel), 24, 2},
+		"cancel zero":                        {cancel(5, 0), 24, 2},
 		"scope out of range":                 {ask{scope: 3}.pdu(5), 5, 2},
 		"deref out of range":                 {ask{deref: 4}.pdu(5), 5, 2},
 		"negative size limit":                {ask{size: -1}.pdu(5), 5, 2},

@@ -32,7 +32,7 @@ func TestStartTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v := root.Entries[0].GetAttributeValues("supportedExtension"); len(v) != 2 {
+	if v := root.Entries[0].GetAttributeValues("supportedExtension"); len(v) != 3 {
 		t.Errorf("supportedExtension = %q", v)
 	}
 	if err := c.StartTLS(trusting); err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/hex"
+	"iter"
 	"slices"
 
 	"directnode/internal/direct"
@@ -90,6 +91,17 @@ func (c Certificates) Holdings(yield func(Holding) bool) {
 	for refs := range c.certs.owners {
 		if !yield(Holding{c.certs, refs}) {
 			return
+		}
+	}
+}
+
+// HoldingsFrom yields what Holdings does from a place on; see Holding.Place.
+func (c Certificates) HoldingsFrom(place uint32) iter.Seq[Holding] {
+	return func(yield func(Holding) bool) {
+		for refs := range c.certs.ownersFrom(place) {
+			if !yield(Holding{c.certs, refs}) {
+				return
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"iter"
 	"slices"
 	"sync/atomic"
 )
@@ -165,17 +166,26 @@ func (t *table) all(yield func(ref) bool) {
 
 // owners yields the refs of each owner. Records are not looked at but where two
 // neighbors have one hash.
-func (t *table) owners(yield func([]ref) bool) {
-	if t == nil {
-		return
-	}
-	for _, s := range t.shards {
-		for len(s) > 0 {
-			n := t.group(s)
-			if !yield(s[:n:n]) {
-				return
+func (t *table) owners(yield func([]ref) bool) { t.ownersFrom(0)(yield) }
+
+// ownersFrom is owners from a hash on: hashes rise from shard to shard.
+func (t *table) ownersFrom(hash uint32) iter.Seq[[]ref] {
+	return func(yield func([]ref) bool) {
+		if t.len() == 0 {
+			return
+		}
+		first := t.shard(hash)
+		for i, s := range t.shards[first:] {
+			if i == 0 {
+				s = s[t.position(s, hash):]
 			}
-			s = s[n:]
+			for len(s) > 0 {
+				n := t.group(s)
+				if !yield(s[:n:n]) {
+					return
+				}
+				s = s[n:]
+			}
 		}
 	}
 }

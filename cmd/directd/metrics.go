@@ -83,7 +83,11 @@ var (
 	dnsSuspects    = desc("dns_enumeration_suspects_total", "How often a network has come to ask for so many names that do not exist that it may be guessing at addresses.")
 	dnsSuspectsNow = desc("dns_enumeration_suspects", "Networks that may be guessing at addresses now.")
 
-	ldapResults = desc("ldap_requests_total", "LDAP requests by result code (RFC 4511 appendix A).", "code")
+	ldapResults  = desc("ldap_requests_total", "LDAP requests by result code (RFC 4511 appendix A).", "code")
+	ldapSearches = desc("ldap_searches_total", "LDAP searches by what became of them: found, absent, limited (by size or time), denied, failed.", "result")
+	ldapDenied   = desc("ldap_denied_total", "What LDAP clients were denied, by the reason: rate, misses, per_address and connections (limits), listing, complexity (a search beyond what one may ask).", "reason")
+	ldapConns    = desc("ldap_connections", "LDAP connections that are open.")
+	ldapAccepted = desc("ldap_connections_total", "LDAP connections that were accepted.")
 
 	httpRequests = desc("http_requests_total", "Requests at the public HTTP listener: served, absent (404), refused (405).", "result")
 
@@ -105,7 +109,8 @@ var (
 // Describe implements prometheus.Collector.
 func (m *nodeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		dnsQueries, dnsTypes, dnsConns, dnsConnsEnded, dnsResults, dnsSilent, dnsTruncated, dnsCookies, dnsSuspects, dnsSuspectsNow, ldapResults, httpRequests,
+		dnsQueries, dnsTypes, dnsConns, dnsConnsEnded, dnsResults, dnsSilent, dnsTruncated, dnsCookies, dnsSuspects, dnsSuspectsNow,
+		ldapResults, ldapSearches, ldapDenied, ldapConns, ldapAccepted, httpRequests,
 		generationDesc, commitsDesc, publishDesc, zonesDesc, recordsDesc, certificatesDesc,
 		mailMessages, mailDeliveries, mailPublished, mailUndelivered, queueMessages, queueOldest,
 	} {
@@ -117,9 +122,7 @@ func (m *nodeMetrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 	out := samples{ch}
 	m.collectDNS(out)
-	for code, n := range m.ldap.Results() {
-		out.counter(ldapResults, n, strconv.Itoa(code))
-	}
+	m.collectLDAP(out)
 	out.counter(httpRequests, m.web.served.Load(), "served")
 	out.counter(httpRequests, m.web.absent.Load(), "absent")
 	out.counter(httpRequests, m.web.refused.Load(), "refused")
@@ -141,6 +144,17 @@ func (m *nodeMetrics) collectDNS(out samples) {
 	out.counters(dnsCookies, s.Cookies)
 	out.counter(dnsSuspects, s.SuspectsSeen)
 	out.gauge(dnsSuspectsNow, float64(len(s.Suspects)))
+}
+
+func (m *nodeMetrics) collectLDAP(out samples) {
+	s := m.ldap.Stats()
+	for code, n := range s.Results {
+		out.counter(ldapResults, n, strconv.Itoa(code))
+	}
+	out.counters(ldapSearches, s.Searches)
+	out.counters(ldapDenied, s.Denied)
+	out.gauge(ldapConns, float64(s.Open))
+	out.counter(ldapAccepted, s.Accepted)
 }
 
 func (m *nodeMetrics) collectStore(out samples) {

@@ -325,7 +325,11 @@ func (n *node) run(ctx context.Context) error {
 		g.Go(func() error { return dns.Serve(ctx, l.udp, l.tcp) })
 	}
 	g.Go(func() error { return n.peering.run(ctx) })
-	ldap := ldapserver.New(n.publisher.ldapTree, ldapserver.Options{TLS: n.tls.config(), Exempt: exempt, Log: n.log})
+	directory, err := n.ldapOptions(exempt)
+	if err != nil {
+		return err
+	}
+	ldap := ldapserver.New(n.publisher.ldapTree, directory)
 	for _, l := range n.listeners.ldap {
 		g.Go(func() error { return ldap.Serve(ctx, l) })
 	}
@@ -368,4 +372,17 @@ func (n *node) run(ctx context.Context) error {
 		return &exitError{exitBug, err}
 	}
 	return nil
+}
+
+// ldapOptions are the operator's choices for the directory.
+func (n *node) ldapOptions(exempt []netip.Prefix) (ldapserver.Options, error) {
+	c := n.cfg.LDAP
+	allow, err := config.Prefixes(c.ListAllow)
+	if err != nil {
+		return ldapserver.Options{}, configError(err)
+	}
+	return ldapserver.Options{
+		TLS: n.tls.config(), Log: n.log, Exempt: exempt, ListAllow: allow,
+		SearchRate: c.Rate, MissRate: c.MissRate, Connections: c.Connections, PerAddress: c.PerAddress,
+	}, nil
 }

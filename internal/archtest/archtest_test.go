@@ -39,7 +39,7 @@ only github.com/emersion/go-smtp: sta/smtpserver
 only golang.org/x/crypto/ocsp: resolver/trust, resolver/fetch
 only golang.org/x/net: dnsserver
 only golang.org/x/sync: cmd/directd
-only golang.org/x/sys: dnsserver
+only golang.org/x/sys: dnsserver, ldapserver
 only software.sslmate.com/src/go-pkcs12: internal/admin
 only github.com/pelletier/go-toml/v2: internal/config
 only github.com/spf13/cobra: cmd/directd, cmd/directctl

@@ -72,7 +72,13 @@ type DNS struct {
 type LDAP struct {
 	Listen    []string `toml:"listen"`
 	ListenTLS []string `toml:"listen_tls" comment:"LDAP over TLS; needs [tls]."`
-	Anonymous string   `toml:"anonymous" comment:"exact: only filters that pin mail by equality · list: any filter, so that anyone may list all addresses"`
+	Anonymous string   `toml:"anonymous" comment:"exact: only filters that pin mail by equality · list: for the clients of list_allow any filter, so that they may list all addresses"`
+	ListAllow []string `toml:"list_allow" comment:"CIDRs whose clients may list where anonymous is list. All others are answered as with exact."`
+
+	Rate        int `toml:"rate" comment:"Searches a second of one IPv4 address or IPv6 /64; what is over is answered with busy (51). A burst of five seconds' worth passes."`
+	MissRate    int `toml:"miss_rate" comment:"Of those, that find nothing: guesses at addresses."`
+	Connections int `toml:"connections" comment:"Open at once, in all."`
+	PerAddress  int `toml:"per_address" comment:"Of those, of one IPv4 address or IPv6 /64."`
 }
 
 // HTTP is the table [http].
@@ -201,7 +207,7 @@ func Default() Config {
 		DataDir:  "/var/lib/directd",
 		Node:     Node{Hostname: "localhost.localdomain"},
 		DNS:      DNS{Listen: []string{"127.0.0.1:5300"}, ListenTLS: []string{}, CertForm: "pkix", UDPCert: "cookie", UDPSize: 1232, Rate: 50, AbsenceRate: 10, TCPConnections: 1024, TCPPerAddress: 32, QueryLog: "off"},
-		LDAP:     LDAP{Listen: []string{"127.0.0.1:3890"}, ListenTLS: []string{}, Anonymous: "exact"},
+		LDAP:     LDAP{Listen: []string{"127.0.0.1:3890"}, ListenTLS: []string{}, Anonymous: "exact", ListAllow: []string{}, Rate: 20, MissRate: 5, Connections: 8192, PerAddress: 8},
 		HTTP:     HTTP{Listen: []string{}},
 		Admin:    Admin{Socket: "admin.sock", MaxImport: maxImport},
 		Resolver: Resolver{Servers: []string{}, Timeout: Duration(5 * time.Second), Fetch: Fetch{Allow: []string{}}},

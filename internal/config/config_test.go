@@ -103,6 +103,7 @@ func TestEdges(t *testing.T) {
 		"one address":      "[limits]\nexempt = [\"192.0.2.1\", \"2001:db8::/32\"]\n",
 		"everything off":   "[dns]\nlisten = []\n[ldap]\nlisten = []\n[smtp]\nlisten = []\nsubmission = []\n",
 		"by URL":           "[dns]\ncert_form = \"both\"\n[http]\nlisten = [\"127.0.0.1:8080\"]\nurl = \"http://certs.example.org\"\n",
+		"listing":          "[ldap]\nanonymous = \"list\"\nlist_allow = [\"192.0.2.0/24\", \"2001:db8::1\"]\nrate = 1000\n",
 		"query log":        "[dns]\nquery_log = \"1/1000\"\nquery_log_names = true\nrate = 0\n[log]\nlevel = \"warn\"\n",
 		"archive and mail": "[delivery]\narchive = \"archive\"\nmailbox = \"maildir:/srv/mail\"\n",
 	} {
@@ -120,6 +121,10 @@ func TestEdges(t *testing.T) {
 		"no port":             {"[dns]\nlisten = [\"::1\"]\n", "f.toml:2: dns.listen: \"::1\" is no HOST:PORT"},
 		"no host":             {"[dns]\nlisten = [\":53\"]\n", "f.toml:2: dns.listen: \":53\" names no address; write 0.0.0.0:53 or [::]:53 for all"},
 		"port too large":      {"[ldap]\nlisten = [\"127.0.0.1:65536\"]\n", "f.toml:2: ldap.listen: \"127.0.0.1:65536\": \"65536\" is no port number"},
+		"listing for nobody":  {"[ldap]\nanonymous = \"list\"\n", "f.toml:1: ldap.list_allow: empty, so that nobody could list"},
+		"listing for a name":  {"[ldap]\nlist_allow = [\"example.org\"]\n", "f.toml:2: ldap.list_allow: \"example.org\" is no network"},
+		"no searches":         {"[ldap]\nrate = 0\n", "f.toml:2: ldap.rate: 0 lies outside of 1 to 1000000"},
+		"no connections":      {"[ldap]\nconnections = 1\n", "f.toml:2: ldap.connections: 1 lies outside of 16 to 100000"},
 		"no data folder":      {"data_dir = \"\"\n", "f.toml:1: data_dir: empty"},
 		"no credential":       {"[keys]\nmaster_key_file = \"credential:\"\n", "f.toml:2: keys.master_key_file: credential: without a name"},
 		"a credential's path": {"[keys]\nmaster_key_file = \"credential:../x\"\n", "f.toml:2: keys.master_key_file: "},

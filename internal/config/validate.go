@@ -73,7 +73,39 @@ func (c *Config) validateListeners(at func(string) string) error {
 			return fmt.Errorf("%s: needs a certificate; set tls.cert_file and tls.key_file", at(l.key))
 		}
 	}
+	if err := c.validateLDAP(at); err != nil {
+		return err
+	}
 	return c.validateDNS(at)
+}
+
+// validateLDAP holds the figures of the LDAP server against what it can take, and
+// listing against a list of those who may: nobody lists by an oversight.
+func (c *Config) validateLDAP(at func(string) string) error {
+	if c.LDAP.Anonymous == "list" && len(c.LDAP.ListAllow) == 0 {
+		return fmt.Errorf("%s: empty, so that nobody could list; name the networks that may, or set ldap.anonymous = \"exact\"", at("ldap.list_allow"))
+	}
+	return within(at, []figure{
+		{"ldap.rate", c.LDAP.Rate, 1, 1_000_000},
+		{"ldap.miss_rate", c.LDAP.MissRate, 1, 1_000_000},
+		{"ldap.connections", c.LDAP.Connections, 16, maxConnections},
+		{"ldap.per_address", c.LDAP.PerAddress, 1, maxConnections},
+	})
+}
+
+// figure is a number that an operator may set, and its bounds.
+type figure struct {
+	key                string
+	value, least, most int
+}
+
+func within(at func(string) string, figures []figure) error {
+	for _, n := range figures {
+		if n.value < n.least || n.value > n.most {
+			return fmt.Errorf("%s: %d lies outside of %d to %d", at(n.key), n.value, n.least, n.most)
+		}
+	}
+	return nil
 }
 
 // maxConnections is what one process is given file descriptors for, with room
@@ -82,19 +114,14 @@ const maxConnections = 100_000
 
 // validateDNS holds the figures of the DNS server against what it can take.
 func (c *Config) validateDNS(at func(string) string) error {
-	for _, n := range []struct {
-		key                string
-		value, least, most int
-	}{
+	if err := within(at, []figure{
 		{"dns.udp_size", c.DNS.UDPSize, 512, 4096},
 		{"dns.rate", c.DNS.Rate, 0, 1_000_000},
 		{"dns.absence_rate", c.DNS.AbsenceRate, 0, 1_000_000},
 		{"dns.tcp_connections", c.DNS.TCPConnections, 16, maxConnections},
 		{"dns.tcp_per_address", c.DNS.TCPPerAddress, 1, maxConnections},
-	} {
-		if n.value < n.least || n.value > n.most {
-			return fmt.Errorf("%s: %d lies outside of %d to %d", at(n.key), n.value, n.least, n.most)
-		}
+	}); err != nil {
+		return err
 	}
 	if _, err := c.DNS.QueryLogEvery(); err != nil {
 		return fmt.Errorf("%s: %w", at("dns.query_log"), err)
@@ -168,7 +195,7 @@ func checkHostPort(s string) error {
 }
 
 func (c *Config) validateNetworks(at func(string) string) error {
-	for _, l := range []keyed{{"resolver.fetch.allow", c.Resolver.Fetch.Allow}, {"smtp.submission_allow", c.SMTP.SubmissionAllow}, {"limits.exempt", c.Limits.Exempt}} {
+	for _, l := range []keyed{{"resolver.fetch.allow", c.Resolver.Fetch.Allow}, {"smtp.submission_allow", c.SMTP.SubmissionAllow}, {"limits.exempt", c.Limits.Exempt}, {"ldap.list_allow", c.LDAP.ListAllow}} {
 		if _, err := Prefixes(l.list); err != nil {
 			return fmt.Errorf("%s: %w", at(l.key), err)
 		}

@@ -128,18 +128,41 @@ func (b Base) Contains(e *Entry, s Scope) bool {
 // Each calls f for every entry within the scope below the base until f says
 // false.
 func (b Base) Each(s Scope, f func(*Entry) bool) {
+	b.EachFrom(s, Position{}, func(e *Entry, _ Position) bool { return f(e) })
+}
+
+// Position is where a listing is: behind an entry that it came to. It holds no
+// address, and it is good for the next generations of the tree, too: whatever
+// is there from before to after comes once. The zero value is the beginning.
+type Position struct {
+	domain string // of the naming context; empty at the beginning
+	below  bool   // among the owners, place and passed count
+	place  uint32 // in the store's order
+	passed int    // owners at that place that are done
+}
+
+// EachFrom is Each for what lies behind a position; f is told the position
+// behind its entry. From must come from the same base and scope.
+func (b Base) EachFrom(s Scope, from Position, f func(*Entry, Position) bool) {
 	if s == ScopeBase || b.context == nil && b.entry.kind != kindRoot {
-		if b.Contains(b.entry, s) {
-			f(b.entry)
+		if from == (Position{}) && b.Contains(b.entry, s) {
+			f(b.entry, Position{below: true})
 		}
 		return
 	}
-	visit := func(e *Entry) bool { return !b.Contains(e, s) || f(e) }
 	for _, c := range b.tree.contexts {
-		if b.context != nil && !strings.HasSuffix(c.suffix.dn, b.context.suffix.dn) {
+		domain := c.data.Domain.String()
+		if domain < from.domain || b.context != nil && !strings.HasSuffix(c.suffix.dn, b.context.suffix.dn) {
 			continue
 		}
-		if !visit(c.suffix.entry) || !c.each(visit) {
+		at := Position{domain: domain}
+		if domain == from.domain {
+			at = from
+		} else if b.Contains(c.suffix.entry, s) && !f(c.suffix.entry, at) {
+			return
+		}
+		visit := func(e *Entry, at Position) bool { return !b.Contains(e, s) || f(e, at) }
+		if !c.eachFrom(at, visit) {
 			return
 		}
 	}

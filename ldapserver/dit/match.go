@@ -144,6 +144,102 @@ func (e *Entry) matches(a Attr, s Substrings) Truth {
 	return False
 }
 
+// RuleAssertion is the assertion of an extensible filter item (RFC 4511
+// §4.5.1.7.7).
+type RuleAssertion struct {
+	Rule  Rule // none: the equality rule of each type
+	Attrs Mask // none: every type that the rule is for
+	DN    bool // the attributes of the entry's name count as well
+	Value []byte
+}
+
+// MatchesRule evaluates an extensible item. A rule that is not the type's is
+// Undefined there.
+func (e *Entry) MatchesRule(a RuleAssertion) Truth {
+	var parts Substrings
+	if a.Rule.substrings {
+		var ok bool
+		if parts, ok = parseSubstrings(a.Value); !ok {
+			return Undefined
+		}
+	}
+	result := False
+	for t := Attr(0); t < attrCount; t++ {
+		fits := !a.Rule.named || attributeTable[t].rule == a.Rule.family
+		switch {
+		case a.Attrs != 0 && !a.Attrs.Has(t), a.Attrs == 0 && !fits:
+		case !fits:
+			result = max(result, Undefined)
+		case a.Rule.substrings:
+			result = max(result, e.matches(t, parts))
+		default:
+			result = max(result, e.equal(t, a.Value))
+		}
+	}
+	if a.DN && result != True && e.nameMatches(a, parts) {
+		return True
+	}
+	return result
+}
+
+// nameMatches looks for the assertion among the attributes of the entry's name.
+// All of them (uid, cn, dc) compare without regard to case.
+func (e *Entry) nameMatches(a RuleAssertion, parts Substrings) bool {
+	key, err := canonical([]byte(e.DN()))
+	for err == nil && key != "" {
+		name, value, parent := splitRDN(key)
+		key = parent
+		t, known := attributeSets[name]
+		if !known || a.Attrs&t != t && a.Attrs != 0 || a.Rule.named && !t.is(a.Rule.family) {
+			continue
+		}
+		if a.Rule.substrings && parts.match([]byte(value)) || !a.Rule.substrings && equalPrepared([]byte(value), a.Value) {
+			return true
+		}
+	}
+	return false
+}
+
+// is tells whether the one type in the set has a rule of this family.
+func (m Mask) is(family rule) bool {
+	for t := Attr(0); t < attrCount; t++ {
+		if m.Has(t) && attributeTable[t].rule != family {
+			return false
+		}
+	}
+	return true
+}
+
+// maxParts of a substring assertion in text: a filter may have no more items.
+const maxParts = 32
+
+// parseSubstrings reads the text form of a substring assertion (RFC 4517
+// §3.3.30): parts between asterisks, '*' and '\\' inside of them as \2A and \5C.
+func parseSubstrings(text []byte) (Substrings, bool) {
+	list := bytes.Split(text, []byte{'*'})
+	if len(list) < 2 || len(list) > maxParts {
+		return Substrings{}, false
+	}
+	for i, part := range list {
+		part = bytes.ReplaceAll(part, []byte(`\2A`), []byte{'*'})
+		part = bytes.ReplaceAll(part, []byte(`\2a`), []byte{'*'})
+		part = bytes.ReplaceAll(part, []byte(`\5c`), []byte(`\5C`))
+		list[i] = bytes.ReplaceAll(part, []byte(`\5C`), []byte{'\\'})
+		inner := i > 0 && i < len(list)-1
+		if inner && len(part) == 0 {
+			return Substrings{}, false
+		}
+	}
+	s := Substrings{Any: list[1 : len(list)-1]}
+	if first := list[0]; len(first) > 0 {
+		s.Initial = first
+	}
+	if last := list[len(list)-1]; len(last) > 0 {
+		s.Final = last
+	}
+	return s, s.Initial != nil || s.Final != nil || len(s.Any) > 0
+}
+
 // match follows RFC 4518 §2.6.1: value and parts are brought to a form in
 // which every run of spaces is two spaces and the ends of the whole are one,
 // so that a part can end anywhere in a run.

@@ -6,6 +6,8 @@ const SubschemaDN = "cn=Subschema"
 // The object identifiers that the root DSE lists and the server obeys.
 const (
 	OIDManageDsaIT   = "2.16.840.1.113730.3.4.2" // RFC 3296 §3
+	OIDPagedResults  = "1.2.840.113556.1.4.319"  // RFC 2696
+	OIDCancel        = "1.3.6.1.1.8"             // RFC 3909
 	OIDStartTLS      = "1.3.6.1.4.1.1466.20037"  // RFC 4511 §4.14
 	OIDWhoAmI        = "1.3.6.1.4.1.4203.1.11.3" // RFC 4532
 	oidAllAttributes = "1.3.6.1.4.1.4203.1.5.1"  // RFC 3673: "+"
@@ -26,8 +28,8 @@ func rootDSE(contexts []*context, o Options) *Entry {
 	}
 	b.add(SubschemaSubentry, SubschemaDN)
 	b.add(SupportedLDAPVersion, "3")
-	b.add(SupportedControl, OIDManageDsaIT)
-	extensions := []string{OIDWhoAmI}
+	b.add(SupportedControl, OIDManageDsaIT, OIDPagedResults)
+	extensions := []string{OIDCancel, OIDWhoAmI}
 	if o.StartTLS {
 		extensions = append(extensions, OIDStartTLS)
 	}

@@ -120,8 +120,8 @@ var classTable = []classRow{
 	{"2.5.20.1", "subschema", "AUXILIARY MAY ( ldapSyntaxes $ matchingRules $ attributeTypes $ objectClasses )"},
 }
 
-// syntaxTable and ruleTable describe what the definitions above mention
-// (RFC 4517 §3.3, §4.2).
+// syntaxTable describes the syntaxes that the definitions above mention (RFC
+// 4517 §3.3).
 var syntaxTable = []string{
 	"( 1.3.6.1.1.15.1 DESC 'X.509 Certificate Exact Assertion' )",
 	"( 1.3.6.1.4.1.1466.115.121.1.3 DESC 'Attribute Type Description' )",
@@ -137,16 +137,60 @@ var syntaxTable = []string{
 	"( 1.3.6.1.4.1.1466.115.121.1.58 DESC 'Substring Assertion' )",
 }
 
-var ruleTable = []string{
-	"( 2.5.13.0 NAME 'objectIdentifierMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.38 )",
-	"( 2.5.13.1 NAME 'distinguishedNameMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 )",
-	"( 2.5.13.2 NAME 'caseIgnoreMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )",
-	"( 2.5.13.4 NAME 'caseIgnoreSubstringsMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.58 )",
-	"( 2.5.13.5 NAME 'caseExactMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )",
-	"( 2.5.13.30 NAME 'objectIdentifierFirstComponentMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.38 )",
-	"( 2.5.13.34 NAME 'certificateExactMatch' SYNTAX 1.3.6.1.1.15.1 )",
-	"( 1.3.6.1.4.1.1466.109.114.2 NAME 'caseIgnoreIA5Match' SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )",
-	"( 1.3.6.1.4.1.1466.109.114.3 NAME 'caseIgnoreIA5SubstringsMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.58 )",
+// ruleRow is a matching rule that the definitions above mention (RFC 4517 §4.2,
+// RFC 4523 §3).
+type ruleRow struct {
+	oid, name, syntax string
+	family            rule // unmatched: described, not evaluated
+	substrings        bool
+}
+
+var ruleTable = []ruleRow{
+	{"2.5.13.0", "objectIdentifierMatch", "1.3.6.1.4.1.1466.115.121.1.38", objectID, false},
+	{"2.5.13.1", "distinguishedNameMatch", "1.3.6.1.4.1.1466.115.121.1.12", distinguished, false},
+	{"2.5.13.2", "caseIgnoreMatch", "1.3.6.1.4.1.1466.115.121.1.15", caseIgnore, false},
+	{"2.5.13.4", "caseIgnoreSubstringsMatch", "1.3.6.1.4.1.1466.115.121.1.58", caseIgnore, true},
+	{"2.5.13.5", "caseExactMatch", "1.3.6.1.4.1.1466.115.121.1.15", caseExact, false},
+	{"2.5.13.30", "objectIdentifierFirstComponentMatch", "1.3.6.1.4.1.1466.115.121.1.38", unmatched, false},
+	{"2.5.13.34", "certificateExactMatch", "1.3.6.1.1.15.1", unmatched, false},
+	{"1.3.6.1.4.1.1466.109.114.2", "caseIgnoreIA5Match", "1.3.6.1.4.1.1466.115.121.1.26", caseIgnoreIA5, false},
+	{"1.3.6.1.4.1.1466.109.114.3", "caseIgnoreIA5SubstringsMatch", "1.3.6.1.4.1.1466.115.121.1.58", caseIgnoreIA5, true},
+}
+
+// Rule is a matching rule that an extensible filter item names. The zero value
+// names none.
+type Rule struct {
+	named      bool
+	substrings bool
+	family     rule
+}
+
+// Equality tells whether assertions under the rule, or without a rule, are whole
+// values.
+func (r Rule) Equality() bool { return !r.substrings }
+
+// rules maps every spelling of a matching rule, in lower case, to the rule.
+var rules = makeRules()
+
+func makeRules() map[string]Rule {
+	m := map[string]Rule{}
+	for _, row := range ruleTable {
+		r := Rule{named: true, substrings: row.substrings, family: row.family}
+		m[row.oid], m[foldString(row.name)] = r, r
+	}
+	return m
+}
+
+// FindRule finds a matching rule by its name or object identifier. It fails for
+// those that the schema does not hold or the directory does not evaluate; RFC
+// 4511 §4.5.1.7.7 then wants a filter item to be Undefined.
+func FindRule(text []byte) (Rule, bool) {
+	var buf [maxDescription]byte
+	if len(text) > len(buf) {
+		return Rule{}, false
+	}
+	r, known := rules[string(fold(buf[:0], text))]
+	return r, known && r.family != unmatched
 }
 
 // attributeSets maps every spelling of an attribute type, in lower case, to
@@ -248,7 +292,11 @@ func subschema() *Entry {
 	b.add(ObjectClass, "top", "subentry", "subschema")
 	b.add(CommonName, "Subschema")
 	b.add(LDAPSyntaxes, syntaxTable...)
-	b.add(MatchingRules, ruleTable...)
+	var matching []string
+	for _, row := range ruleTable {
+		matching = append(matching, "( "+row.oid+" NAME '"+row.name+"' SYNTAX "+row.syntax+" )")
+	}
+	b.add(MatchingRules, matching...)
 	types := []string{"( " + nameOID + " NAME 'name' " + nameDefinition + " )"}
 	for _, row := range attributeTable {
 		names := "'" + row.names[0] + "'"

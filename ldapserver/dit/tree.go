@@ -22,7 +22,6 @@ package dit
 import (
 	"bytes"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 
@@ -219,19 +218,39 @@ func (c *context) find(e *Entry, key []byte) bool {
 	return true
 }
 
-// each calls f for every owner's entry until f says false. The order is the
-// store's: the same for as long as the process runs. The entry is good until f
-// returns.
-func (c *context) each(f func(*Entry) bool) bool { return c.walk(c.data.Certificates.Holdings, f) }
-
-// eachSorted is each in the order of the keys.
-func (c *context) eachSorted(f func(*Entry) bool) bool {
-	return c.walk(c.data.Certificates.SortedHoldings, f)
+// eachFrom calls f for the entry of every owner behind a position, with the
+// position behind it, until f says false. The order is the store's: the same for
+// as long as the process runs. The entry is good until f returns.
+func (c *context) eachFrom(at Position, f func(*Entry, Position) bool) bool {
+	skip := at.passed
+	if !at.below {
+		at.below, at.place, at.passed, skip = true, 0, 0, 0
+	}
+	var e Entry
+	for h := range c.data.Certificates.HoldingsFrom(at.place) {
+		if place := h.Place(); place != at.place {
+			at.place, at.passed, skip = place, 0, 0
+		}
+		if skip > 0 {
+			skip--
+			continue
+		}
+		at.passed++
+		if !h.AnyLDAP() {
+			continue
+		}
+		if c.fill(&e, h); !f(&e, at) {
+			return false
+		}
+	}
+	return true
 }
 
-func (c *context) walk(holdings iter.Seq[store.Holding], f func(*Entry) bool) bool {
+// eachSorted calls f for every owner's entry in the order of the keys until f
+// says false. The entry is good until f returns.
+func (c *context) eachSorted(f func(*Entry) bool) bool {
 	var e Entry
-	for h := range holdings {
+	for h := range c.data.Certificates.SortedHoldings {
 		if !h.AnyLDAP() {
 			continue
 		}

@@ -199,8 +199,9 @@ func TestRootDSEShowsOperationalAttributesOnlyByNameOrPlus(t *testing.T) {
 	for name, want := range map[string][]string{
 		"namingContexts":       {"dc=a,dc=direct,dc=test", "dc=b,dc=direct,dc=test"},
 		"supportedLDAPVersion": {"3"},
-		"supportedControl":     {"2.16.840.1.113730.3.4.2"},
-		"supportedExtension":   {"1.3.6.1.4.1.4203.1.11.3", "1.3.6.1.4.1.1466.20037"},
+		"supportedControl":     {"2.16.840.1.113730.3.4.2", "1.2.840.113556.1.4.319"},
+		"supportedExtension":   {"1.3.6.1.1.8", "1.3.6.1.4.1.4203.1.11.3", "1.3.6.1.4.1.1466.20037"},
+		"supportedFeatures":    {"1.3.6.1.4.1.4203.1.5.1", "1.3.6.1.4.1.4203.1.5.3"},
 		"subschemaSubentry":    {"cn=Subschema"},
 		"vendorName":           {"Direct Node"},
 		"vendorVersion":        {"1.0"},
