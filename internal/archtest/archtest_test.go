@@ -15,6 +15,7 @@ std
 < internal/direct, internal/ber, internal/durable
 < internal/cms, internal/mail, internal/config, internal/keytag, store/kv
 < resolver/trust, resolver/fetch, store, store/kv/bolt, store/kv/memory
+< resolver/revocation
 < resolver, sta/smime, sta/report, sta/smtpserver, sta/smtpclient, sta/maildir, zones, ldapserver/dit
 < sta, sta/queue, sta/track, internal/admin
 < dnsserver, ldapserver, cmd/directctl
@@ -36,7 +37,7 @@ only github.com/miekg/dns: zones, dnsserver, resolver
 only github.com/go-ldap/ldap/v3: resolver
 only go.etcd.io/bbolt: store/kv/bolt, sta/queue
 only github.com/emersion/go-smtp: sta/smtpserver
-only golang.org/x/crypto/ocsp: resolver/trust, resolver/fetch
+only golang.org/x/crypto/ocsp: resolver/revocation
 only golang.org/x/net: dnsserver
 only golang.org/x/sync: cmd/directd
 only golang.org/x/sys: dnsserver, ldapserver

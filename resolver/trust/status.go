@@ -31,7 +31,7 @@ func checkRevocation(v *view) (State, string) {
 
 // weigh makes one state of those of the path.
 func (v *view) weigh() (State, string) {
-	var unknown *CertificateStatus
+	var unknown, silent *CertificateStatus
 	for i := range v.statuses {
 		s := &v.statuses[i]
 		switch s.Result.Status {
@@ -43,11 +43,19 @@ func (v *view) weigh() (State, string) {
 			return Fail, withSource(detail, s.Result.Source)
 		case StatusGood:
 		default:
+			if s.Result.Unpublished && v.q.Policy.Revocation != RevocationStrict {
+				silent = s
+				continue
+			}
 			// The one that asking again does not settle is the reason to give.
 			if unknown == nil || unknown.Result.Temporary && !s.Result.Temporary {
 				unknown = s
 			}
 		}
+	}
+	if unknown == nil && silent != nil {
+		v.tolerated = true
+		return Undetermined, fmt.Sprintf("%s; there is nobody to ask about %s, and the policy lets that pass", silent.Result.Why, label(silent.Certificate))
 	}
 	if unknown == nil {
 		return Pass, withSource(fmt.Sprintf("%d good", len(v.statuses)), v.statuses[0].Result.Source)
@@ -61,7 +69,7 @@ func (v *view) oldest() time.Time {
 	var oldest time.Time
 	for _, s := range v.statuses {
 		switch {
-		case s.Result.Status == StatusGood:
+		case s.Result.Status == StatusGood, s.Result.Unpublished:
 		case s.Result.GoodUntil.IsZero():
 			return time.Time{}
 		case oldest.IsZero() || s.Result.GoodUntil.Before(oldest):
