@@ -143,20 +143,20 @@ func (s Status) String() string {
 
 // RevocationResult is the status of one certificate with its grounds. The zero value is undetermined.
 type RevocationResult struct {
-	Status     Status
-	RevokedAt  time.Time // StatusRevoked
-	Reason     string    // StatusRevoked: the name of the reason code (RFC 5280 §5.3.1), empty if none was given
-	Why        string    // StatusUndetermined: why, for people
-	Temporary  bool      // StatusUndetermined: asking again may help; false where the certificate names no source that we can use
+	Status    Status
+	RevokedAt time.Time // StatusRevoked
+	Reason    string    // StatusRevoked: the name of the reason code (RFC 5280 §5.3.1), empty if none was given
+	Why       string    // StatusUndetermined: why, for people
+	Temporary bool      // StatusUndetermined: asking again may help; false where the certificate names no source that we can use
 	// Unpublished: StatusUndetermined, because the certificate names nobody who could be asked. RevocationGrace lets it pass: AS 4.0 wants a
 	// method for discovering status and says that issuers SHOULD publish it; AS 1.2 does not make a certificate without one invalid, and the
 	// row "profile" refuses it where as-1.3 does.
 	Unpublished bool
-	GoodUntil  time.Time // StatusUndetermined: the nextUpdate of the last answer that said good, zero if there is none
-	Source     string    // what the status rests on, for people: "CRL 17 of http://…", "OCSP http://…"
-	ThisUpdate time.Time // of the source
-	NextUpdate time.Time // of the source, zero if it named none
-	Cached     bool
+	GoodUntil   time.Time // StatusUndetermined: the nextUpdate of the last answer that said good, zero if there is none
+	Source      string    // what the status rests on, for people: "CRL 17 of http://…", "OCSP http://…"
+	ThisUpdate  time.Time // of the source
+	NextUpdate  time.Time // of the source, zero if it named none
+	Cached      bool
 }
 
 // RevocationMode is what an undetermined status does to a verdict. A revoked certificate is refused in each.
