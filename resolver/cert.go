@@ -1,10 +1,12 @@
 package resolver
 
 import (
+	"bytes"
 	"encoding/asn1"
-	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -16,35 +18,67 @@ const (
 	certURI   = 253
 )
 
-// value is what one record carries: octets that may be a certificate, or the reason why they are not looked at.
+// value is what one record carries: octets that may be a certificate, a URL that leads to one, or the reason why it is not looked at.
 type value struct {
 	DER []byte
+	URL string
 	Err error
 }
 
-// certificatesOf takes the certificates out of CERT records. One record that cannot be used never spoils the others (AS 5.3); key
-// tag and algorithm are ignored, as AS 5.3 leaves them undefined and publishers set them to anything.
-func certificatesOf(rrs []dns.RR) []value {
-	var out []value
-	for _, rr := range rrs {
-		c, ok := rr.(*dns.CERT)
-		if !ok {
-			continue
-		}
-		switch c.Type {
-		case certPKIX:
-			der, err := base64.StdEncoding.DecodeString(c.Certificate)
-			if err != nil {
-				err = errors.New("CERT record is not readable")
-			}
-			out = append(out, value{der, err})
-		case certIPKIX, certURI:
-			out = append(out, value{nil, fmt.Errorf("CERT type %d holds a URL, which is not fetched in this version", c.Type)})
-		default:
-			out = append(out, value{nil, fmt.Errorf("CERT type %d is no X.509 certificate", c.Type)})
+// valuesOf takes the values out of CERT records. One record that cannot be used never spoils the others (AS 5.3); key tag and
+// algorithm are ignored, as AS 5.3 leaves them undefined and publishers set them to anything.
+func valuesOf(l lookup) []value {
+	var certs map[dns.RR][]byte
+	if len(l.heard) > 0 {
+		certs = l.heard[len(l.heard)-1].certs
+	}
+	out := make([]value, 0, len(l.rrs))
+	for _, rr := range l.rrs {
+		if c, ok := rr.(*dns.CERT); ok {
+			out = append(out, valueOf(c, certs))
 		}
 	}
 	return out
+}
+
+func valueOf(c *dns.CERT, certs map[dns.RR][]byte) value {
+	data, readable := certs[c]
+	if !readable {
+		return value{Err: errors.New("CERT record is not readable")}
+	}
+	switch c.Type {
+	case certPKIX:
+		return value{DER: data}
+	case certIPKIX:
+		return urlOf(data)
+	case certURI:
+		// RFC 4398 §2.1: the URI ends in a NUL octet and the certificate, of a kind that the URI defines, follows. The Java reference
+		// implementation publishes nothing but the URL of an X.509 certificate under this type, so that is what is read.
+		uri, _, _ := bytes.Cut(data, []byte{0})
+		return urlOf(uri)
+	}
+	return value{Err: fmt.Errorf("CERT type %d is no X.509 certificate", c.Type)}
+}
+
+// urlOf takes a URL of printable ASCII; where it may lead is for the package fetch to say.
+func urlOf(data []byte) value {
+	text := strings.TrimSpace(string(data))
+	switch {
+	case len(data) > maxURL:
+		return value{Err: fmt.Errorf("CERT record holds a URL of %d octets, at most %d", len(data), maxURL)}
+	case text == "" || !isText(data) || strings.ContainsAny(text, " \t\r\n"):
+		return value{Err: errors.New("CERT record should hold a URL and does not")}
+	}
+	return value{URL: text}
+}
+
+// certificateIn takes the certificate out of what a URL of a CERT record led to: DER (RFC 4398 §2.1), or the same in one PEM block, as
+// the tools of others read both.
+func certificateIn(body []byte) []byte {
+	if block, _ := pem.Decode(body); block != nil && block.Type == "CERTIFICATE" {
+		return block.Bytes
+	}
+	return body
 }
 
 // notACertificate tells octets that are no X.509 certificate at all from those that are one, however bad. Only the outermost structure

@@ -186,7 +186,7 @@ func TestOrderOfQuestions(t *testing.T) {
 		{`"a..b"@direct.example.test`, []string{"CERT direct.example.test.", "SRV _ldap._tcp.direct.example.test."}},
 	} {
 		w := newWorld(t)
-		_, report := w.discover(tc.address)
+		_, report := w.discover(tc.address, oneByOne)
 		if got := w.dns.asked(); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: asked %v, want %v", tc.address, got, tc.want)
 		}
@@ -199,7 +199,7 @@ func TestOrderOfQuestions(t *testing.T) {
 func TestNothingIsAskedAfterTheFirstCertificate(t *testing.T) {
 	w := newWorld(t)
 	w.dns.cert(t, "bob.direct.test.", w.bad("old", "bob@direct.test"))
-	res, _ := w.discover("bob@direct.test")
+	res, _ := w.discover("bob@direct.test", oneByOne)
 	if got := w.dns.asked(); !slices.Equal(got, []string{"CERT bob.direct.test."}) {
 		t.Errorf("asked %v", got)
 	}

@@ -1,12 +1,9 @@
 package resolver
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"time"
@@ -46,36 +43,75 @@ func (e *LookupError) NoSuchName() bool { return e.kind == lookupNoName }
 // NullMX: the domain says that it takes no mail (RFC 7505).
 func (e *LookupError) NullMX() bool { return e.kind == lookupNullMX }
 
-// answer is what the DNS says to a question, aliases followed. No records means absence.
-type answer struct {
-	rrs    []dns.RR // of the type asked for
-	noName bool
-	step   int // that gave it
+// question is a name in the form of zone files, absolute, and a type.
+type question struct {
+	name  string
+	qtype uint16
 }
 
-// recorder takes the steps of a question.
-type recorder func(Step) int
+func (q question) String() string { return dns.TypeToString[q.qtype] + " " + q.name }
 
-// query asks one question within the time for one question and follows aliases (RFC 1034 §3.6.2). The error is always temporary.
-func (r *Resolver) query(ctx context.Context, record recorder, name string, qtype uint16) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
-	asked := name
+// key is the form under which questions are one: names do not depend on case (RFC 1034 §3.1).
+func (q question) key() string { return dns.TypeToString[q.qtype] + " " + strings.ToLower(q.name) }
+
+// heard is what came of one question to the DNS: everything that was sent and received for it, and the message that answers it.
+type heard struct {
+	exchanges []exchange
+	msg       *dns.Msg          // nil where nobody answered
+	certs     map[dns.RR][]byte // contents of the CERT records in msg, decoded once
+	failure   string            // why nobody answered
+}
+
+// last is the exchange that gave the answer.
+func (h *heard) last() *exchange {
+	if len(h.exchanges) == 0 {
+		return nil
+	}
+	return &h.exchanges[len(h.exchanges)-1]
+}
+
+// lookup is an answer with aliases followed. No records and no error mean absence.
+type lookup struct {
+	question question
+	heard    []heard // one, and one more for each alias that came alone
+	rrs      []dns.RR
+	end      string // the name that the aliases lead to
+	noName   bool
+	err      *LookupError // always temporary
+}
+
+// source is the exchange that gave the answer.
+func (l *lookup) source() *exchange {
+	if len(l.heard) == 0 {
+		return nil
+	}
+	return l.heard[len(l.heard)-1].last()
+}
+
+// chase asks a question and follows aliases (RFC 1034 §3.6.2).
+func chase(q question, ask func(question) heard) lookup {
+	l := lookup{question: q, end: q.name}
+	fail := func(detail string) lookup {
+		l.rrs, l.err = nil, &LookupError{Name: q.name, Type: dns.TypeToString[q.qtype], Detail: detail}
+		return l
+	}
 	for aliases := 0; ; {
-		m, step, err := r.ask(ctx, record, name, qtype)
-		if err != nil {
-			return answer{}, &LookupError{Name: asked, Type: dns.TypeToString[qtype], Detail: err.Error()}
+		h := ask(question{l.end, q.qtype})
+		l.heard = append(l.heard, h)
+		if h.msg == nil {
+			return fail(h.failure)
 		}
-		rrs, target, n := follow(m, name, qtype)
+		rrs, target, n := follow(h.msg, l.end, q.qtype)
 		if aliases += n; aliases > maxAliases {
-			return answer{}, &LookupError{Name: asked, Type: dns.TypeToString[qtype], Detail: fmt.Sprintf("more than %d aliases", maxAliases)}
+			return fail(fmt.Sprintf("more than %d aliases", maxAliases))
 		}
 		// RFC 6604 §3: the response code belongs to the last name of the chain.
-		if len(rrs) > 0 || n == 0 || m.Rcode == dns.RcodeNameError {
-			return answer{rrs: rrs, noName: m.Rcode == dns.RcodeNameError, step: step}, nil
+		if len(rrs) > 0 || n == 0 || h.msg.Rcode == dns.RcodeNameError {
+			l.rrs, l.end, l.noName = rrs, target, h.msg.Rcode == dns.RcodeNameError
+			return l
 		}
 		// The alias came alone, as from a server that is authoritative for it only.
-		name = target
+		l.end = target
 	}
 }
 
@@ -104,56 +140,153 @@ func follow(m *dns.Msg, name string, qtype uint16) (rrs []dns.RR, end string, al
 	return nil, end, aliases
 }
 
+// lookup is a question that belongs to no discovery.
+func (r *Resolver) lookup(ctx context.Context, name string, qtype uint16) lookup {
+	return chase(question{name, qtype}, func(q question) heard { return r.ask(ctx, q) })
+}
+
+// ask gives what is known of a question, else what the servers say. Those who ask the same at the same time share one answer.
+func (r *Resolver) ask(ctx context.Context, q question) heard {
+	h, from, err := r.answers.do(ctx, q.key(), func(ctx context.Context) (heard, kept) {
+		h := r.askServers(ctx, q)
+		return h, h.keep()
+	})
+	switch {
+	case err != nil:
+		return heard{failure: outOfTime}
+	case from.cached:
+		return h.remembered(from.age)
+	}
+	return h
+}
+
+// outOfTime is the failure of what was still waited for when the time for the whole discovery was up.
+const outOfTime = "the time for one discovery was used up before an answer came"
+
+// remembered is an answer out of the cache: nobody was asked, and nothing went over the network.
+func (h heard) remembered(age time.Duration) heard {
+	x := *h.last()
+	x.Cached, x.Age, x.RTT, x.Resent, x.Sent = true, age, 0, 0, time.Time{}
+	h.exchanges = []exchange{x}
+	return h
+}
+
+// keep says for how long an answer may be believed: the shortest time of its records, for absence that of the SOA record (RFC 2308 §5).
+// Absence without a SOA record and failures are not remembered.
+func (h *heard) keep() kept {
+	if h.msg == nil {
+		return kept{}
+	}
+	const day = 24 * 60 * 60
+	ttl, positive := uint32(day), false
+	for _, rr := range h.msg.Answer {
+		ttl = min(ttl, validTTL(rr.Header().Ttl))
+		positive = positive || rr.Header().Rrtype != dns.TypeCNAME
+	}
+	if !positive || h.msg.Rcode == dns.RcodeNameError {
+		negative := uint32(0)
+		for _, rr := range h.msg.Ns {
+			if soa, ok := rr.(*dns.SOA); ok {
+				negative = min(validTTL(soa.Hdr.Ttl), validTTL(soa.Minttl), maxNegativeTTL)
+				break
+			}
+		}
+		if len(h.msg.Answer) == 0 || h.msg.Rcode == dns.RcodeNameError {
+			ttl = min(ttl, negative)
+		}
+	}
+	x := h.last()
+	// Parsed, a record takes about as much again as on the wire, a certificate twice: in Base64 and decoded.
+	return kept{cost: len(x.Query) + 4*len(x.Reply), ttl: time.Duration(ttl) * time.Second}
+}
+
+// validTTL: RFC 2181 §8: a value with the top bit set is 0.
+func validTTL(ttl uint32) uint32 {
+	if ttl > 1<<31-1 {
+		return 0
+	}
+	return ttl
+}
+
 // attempt is one server by one transport.
 type attempt struct {
 	server  string
 	network string
+	direct  bool // a server that is authoritative for the name: no recursion is asked for
 }
 
-// plan lists the attempts in order: every server by the preferred transport, then by the other one, as some networks let only one of
-// them pass.
-func (r *Resolver) plan(name string) []attempt {
+// plan lists the attempts in order: every server by the preferred transport, the fastest first, then by the other transport, as some
+// networks let only one of them pass.
+func (r *Resolver) plan(servers []string, direct bool) []attempt {
+	servers = r.book.order(servers, time.Now())
 	networks := []string{"udp", "tcp"}
 	if r.tcpFirst {
 		networks = []string{"tcp", "udp"}
 	}
-	var out []attempt
+	out := make([]attempt, 0, 2*len(servers))
 	for _, network := range networks {
-		for _, server := range r.serversFor(name) {
-			out = append(out, attempt{server, network})
+		for _, server := range servers {
+			out = append(out, attempt{server, network, direct})
 		}
 	}
 	return out
 }
 
-// ask puts the question to one server after the other until one answers. Every attempt gets an equal share of the time that is left,
-// so that the last server is reached however many before it are silent. A server that spoke, if only to refuse, is not asked again.
-func (r *Resolver) ask(ctx context.Context, record recorder, name string, qtype uint16) (*dns.Msg, int, error) {
-	plan := r.plan(name)
+// askServers puts the question to the servers of its domain and, where they give nothing and it is wanted, to those of the zone itself.
+func (r *Resolver) askServers(ctx context.Context, q question) heard {
+	var t tape
+	asking, cancel := context.WithTimeout(ctx, r.timeout)
+	r.askOneOf(asking, &t, r.serversFor(q.name), false, q)
+	cancel()
+	h := conclude(q, t)
+	if !r.direct.wanted(h) {
+		return h
+	}
+	ctx, cancel = context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	before := len(t)
+	r.walk(ctx, &t, q)
+	if len(t) == before {
+		return h
+	}
+	if walked := conclude(q, t); walked.msg != nil || h.msg == nil {
+		return walked
+	}
+	return h
+}
+
+// tape holds exchanges in the order in which they ended.
+type tape []exchange
+
+// askOneOf puts the question to one server after the other until one answers. Every attempt gets an equal share of the time that is
+// left, so that the last server is reached however many before it are silent. A server that spoke, if only to refuse, is not asked
+// again. The message is that of the last exchange.
+func (r *Resolver) askOneOf(ctx context.Context, t *tape, servers []string, direct bool, q question) (*dns.Msg, error) {
+	plan := r.plan(servers, direct)
 	spoke := map[string]bool{}
-	var failures []string
+	var m *dns.Msg
+	err := errors.New("there is no server to ask")
 	for i, a := range plan {
 		if spoke[a.server] {
 			continue
 		}
-		m, step, err := r.attempt(ctx, record, a, name, qtype, 1+remaining(plan[i+1:], spoke))
-		if errors.Is(err, errTruncated) {
+		m, err = r.attempt(ctx, t, a, q, 1+remaining(plan[i+1:], spoke))
+		if errors.Is(err, errTruncated) || errors.Is(err, errNoCookie) {
 			// RFC 7766 §5: what does not fit a datagram is asked for again by TCP, from the same server, at once.
 			spoke[a.server] = true
 			a.network = "tcp"
-			m, step, err = r.attempt(ctx, record, a, name, qtype, 1+remaining(plan[i+1:], spoke))
+			m, err = r.attempt(ctx, t, a, q, 1+remaining(plan[i+1:], spoke))
 		}
 		if err == nil {
-			return m, step, nil
+			return m, nil
 		}
 		var code *rcodeError
 		spoke[a.server] = spoke[a.server] || errors.As(err, &code)
-		failures = append(failures, fmt.Sprintf("%s by %s: %v", a.server, a.network, err))
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, 0, errors.New(strings.Join(failures, "; "))
+	return m, err
 }
 
 // remaining counts the attempts that are still to be made.
@@ -167,39 +300,27 @@ func remaining(plan []attempt, spoke map[string]bool) int {
 	return n
 }
 
-var (
-	errTruncated = errors.New("truncated")
-	errStray     = errors.New("not an answer to the question")
-)
-
-// rcodeError is a response that answers nothing.
-type rcodeError struct{ outcome, detail string }
-
-func (e *rcodeError) Error() string {
-	if e.detail != "" {
-		return e.outcome + ", " + e.detail
-	}
-	return e.outcome
-}
-
-// attempt asks one server once, and once more without EDNS if the server does not know that (RFC 6891 §6.2.2).
-func (r *Resolver) attempt(ctx context.Context, record recorder, a attempt, name string, qtype uint16, left int) (*dns.Msg, int, error) {
+// attempt asks one server, and once more where the server wants it asked in another way.
+func (r *Resolver) attempt(ctx context.Context, t *tape, a attempt, q question, left int) (*dns.Msg, error) {
 	ctx, cancel := share(ctx, left)
 	defer cancel()
-	q := new(dns.Msg)
-	q.Id = dns.Id()
-	q.RecursionDesired = true
-	q.Question = []dns.Question{{Name: name, Qtype: qtype, Qclass: dns.ClassINET}}
-	q.SetEdns0(ednsSize, false)
-
-	m, step, err := r.exchange(ctx, record, a, q)
-	var code *rcodeError
-	if errors.As(err, &code) && (code.outcome == "formerr" || code.outcome == "notimp") {
-		q.Extra = nil
-		q.Id = dns.Id()
-		return r.exchange(ctx, record, a, q)
+	edns, cookies := true, 0
+	for {
+		m, err := r.exchange(ctx, t, a, q, edns)
+		var code *rcodeError
+		switch {
+		case !errors.As(err, &code):
+			return m, err
+		case edns && (code.outcome == "formerr" || code.outcome == "notimp"):
+			edns = false // RFC 6891 §6.2.2: a server that does not know EDNS
+		case code.outcome == "badcookie" && cookies == 0 && a.network == "udp":
+			cookies++ // RFC 7873 §5.3: the answer brought the cookie to use
+		case code.outcome == "badcookie" && a.network == "udp":
+			a.network = "tcp"
+		default:
+			return m, err
+		}
 	}
-	return m, step, err
 }
 
 // share gives one of left equal parts of the time that the context still has.
@@ -212,197 +333,52 @@ func share(ctx context.Context, left int) (context.Context, context.CancelFunc) 
 }
 
 // exchange sends one query and records what came of it.
-func (r *Resolver) exchange(ctx context.Context, record recorder, a attempt, q *dns.Msg) (*dns.Msg, int, error) {
-	start := time.Now()
-	m, err := roundTrip(ctx, a, q)
+func (r *Resolver) exchange(ctx context.Context, t *tape, a attempt, q question, edns bool) (*dns.Msg, error) {
+	msg := r.query(q, a, edns)
+	x := exchange{Name: q.name, Type: q.qtype, Server: a.server, Transport: a.network, Direct: a.direct, Sent: time.Now()}
+	m, err := r.roundTrip(ctx, a, msg, &x)
+	x.RTT = time.Since(x.Sent)
 	switch {
-	case err == nil:
-		err = usable(m, a.network)
+	case err == nil || x.Reply != nil:
+		r.book.heard(a.server, x.RTT)
+		if err == nil {
+			r.book.learn(a.server, msg, m)
+		} else if errors.Is(err, errNoCookie) {
+			r.book.forget(a.server)
+		}
 	case ctx.Err() != nil:
-		err = ctx.Err() // the socket was closed under the read: the time was up
+		x.Failure = failureOf(ctx.Err()) // the socket was closed under the read: the time was up
+		r.book.failed(a.server, time.Now())
+	default:
+		x.Failure = failureOf(err)
+		r.book.failed(a.server, time.Now())
 	}
-	s := Step{
-		Kind: "dns", Server: a.server, Transport: a.network, RTT: time.Since(start),
-		Question: dns.TypeToString[q.Question[0].Qtype] + " " + q.Question[0].Name,
-	}
-	s.Outcome, s.Detail, s.Answers = outcomeOf(m, err, q.Question[0].Qtype)
-	return m, record(s), err
-}
-
-// usable tells answers from responses that answer nothing. NOERROR and NXDOMAIN are answers; all else leaves it open whether the record
-// exists.
-func usable(m *dns.Msg, network string) error {
-	switch {
-	case m.Truncated && network == "udp":
-		return errTruncated
-	case m.Truncated:
-		return &rcodeError{outcome: "error", detail: "truncated by TCP"}
-	case m.Rcode == dns.RcodeNameError:
-		return nil
-	case m.Rcode != dns.RcodeSuccess:
-		return &rcodeError{outcome: strings.ToLower(dns.RcodeToString[m.Rcode&0xfff])}
-	case len(m.Answer) == 0 && isReferral(m):
-		return &rcodeError{outcome: "referral", detail: "the server is neither recursive nor authoritative for the name"}
-	}
-	return nil
-}
-
-// isReferral: a delegation instead of an answer (RFC 2308 §2.2). A negative answer carries SOA, or comes from a server that recurses.
-func isReferral(m *dns.Msg) bool {
-	if m.Authoritative || m.RecursionAvailable {
-		return false
-	}
-	ns := false
-	for _, rr := range m.Ns {
-		switch rr.Header().Rrtype {
-		case dns.TypeSOA:
-			return false
-		case dns.TypeNS:
-			ns = true
-		}
-	}
-	return ns
-}
-
-func outcomeOf(m *dns.Msg, err error, qtype uint16) (outcome, detail string, answers int) {
-	var code *rcodeError
-	var timeout net.Error
-	switch {
-	case errors.Is(err, errTruncated):
-		return "truncated", "", 0
-	case errors.As(err, &code):
-		return code.outcome, code.detail, 0
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "timeout", "", 0
-	case errors.Is(err, context.Canceled):
-		return "canceled", "", 0
-	case err != nil:
-		return "unreachable", err.Error(), 0
-	case m.Rcode == dns.RcodeNameError:
-		return "nxdomain", "", 0
-	}
-	alias := false
-	for _, rr := range m.Answer {
-		if rr.Header().Rrtype == qtype {
-			answers++
-		}
-		alias = alias || rr.Header().Rrtype == dns.TypeCNAME
-	}
-	switch {
-	case answers > 0:
-		return "answer", "", answers
-	case alias:
-		return "alias", "", 0
-	}
-	return "nodata", "", 0
-}
-
-// roundTrip sends one query over a socket of its own: a fresh source port, connected, so that the kernel drops datagrams from anybody
-// but the server (RFC 5452 §9).
-func roundTrip(ctx context.Context, a attempt, q *dns.Msg) (*dns.Msg, error) {
-	wire, err := q.Pack()
-	if err != nil {
-		return nil, fmt.Errorf("question: %w", err)
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, a.network, a.server)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return nil, err
-		}
-	}
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if a.network == "tcp" {
-		return overTCP(conn, q, wire)
-	}
-	return overUDP(conn, q, wire)
-}
-
-func overUDP(conn net.Conn, q *dns.Msg, wire []byte) (*dns.Msg, error) {
-	if _, err := conn.Write(wire); err != nil {
-		return nil, err
-	}
-	buf := make([]byte, udpBuffer)
-	for range maxStray {
-		n, err := conn.Read(buf)
-		if err != nil {
-			return nil, err
-		}
-		m, err := parseReply(buf[:n], q)
-		if errors.Is(err, errStray) {
-			continue // somebody guesses; the real answer may still come
-		}
-		return m, err
-	}
-	return nil, errStray
-}
-
-func overTCP(conn net.Conn, q *dns.Msg, wire []byte) (*dns.Msg, error) {
-	// RFC 7766 §8: length and message in one segment.
-	framed := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(wire)), uint16(len(wire)))
-	if _, err := conn.Write(append(framed, wire...)); err != nil {
-		return nil, err
-	}
-	var size [2]byte
-	if _, err := io.ReadFull(conn, size[:]); err != nil {
-		return nil, err
-	}
-	buf := make([]byte, binary.BigEndian.Uint16(size[:]))
-	if _, err := io.ReadFull(conn, buf); err != nil {
-		return nil, err
-	}
-	m, err := parseReply(buf, q)
-	if errors.Is(err, errTruncated) {
-		return nil, &rcodeError{outcome: "error", detail: "the answer is not readable"}
-	}
+	m, err = x.judge(msg, m, err)
+	*t = append(*t, x)
 	return m, err
 }
 
-// parseReply holds a message against the question (RFC 5452 §9.1: identifier, name, type, class; RFC 1035 §7.3). errStray says that it
-// is not the answer, errTruncated that it is, and cannot be read to its end.
-func parseReply(wire []byte, q *dns.Msg) (*dns.Msg, error) {
-	const headerSize, response = 12, 0x80
-	if len(wire) < headerSize || binary.BigEndian.Uint16(wire) != q.Id || wire[2]&response == 0 {
-		return nil, errStray
-	}
+// query is the message for a question.
+func (r *Resolver) query(q question, a attempt, edns bool) *dns.Msg {
 	m := new(dns.Msg)
-	if err := m.Unpack(wire); err != nil {
-		return nil, errTruncated
+	m.Id = dns.Id()
+	m.RecursionDesired = !a.direct
+	m.AuthenticatedData = true // RFC 6840 §5.7: say whether you have validated
+	m.Question = []dns.Question{{Name: q.name, Qtype: q.qtype, Qclass: dns.ClassINET}}
+	if edns {
+		m.SetEdns0(ednsSize, r.validates())
 	}
-	if m.Opcode != dns.OpcodeQuery {
-		return nil, errStray
-	}
-	if len(m.Question) == 0 && m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
-		return m, nil // a server that did not understand the question may leave it out
-	}
-	if len(m.Question) != 1 || !sameName(m.Question[0].Name, q.Question[0].Name) ||
-		m.Question[0].Qtype != q.Question[0].Qtype || m.Question[0].Qclass != q.Question[0].Qclass {
-		return nil, errStray
-	}
-	return m, nil
+	return m
 }
 
-// sameName compares domain names without regard to case (RFC 1034 §3.1) and to how the text form escapes an octet: the DNS library
-// writes o\'neil where an address has o'neil.
-func sameName(a, b string) bool {
-	if strings.EqualFold(a, b) {
-		return true
+// failureOf is the text of an error of the network in a record.
+func failureOf(err error) string {
+	var network net.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return "timeout"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
 	}
-	const longest = 255
-	wireA, wireB := make([]byte, longest+1), make([]byte, longest+1)
-	endA, errA := dns.PackDomainName(a, wireA, 0, nil, false)
-	endB, errB := dns.PackDomainName(b, wireB, 0, nil, false)
-	return errA == nil && errB == nil && bytes.Equal(lowerASCII(wireA[:endA]), lowerASCII(wireB[:endB]))
-}
-
-func lowerASCII(b []byte) []byte {
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return b
+	return err.Error()
 }

@@ -31,7 +31,7 @@ func TestNoAnswerIsNeverAbsence(t *testing.T) {
 			w := newWorld(t)
 			kind, owner, _ := strings.Cut(name, " ")
 			w.dns.rcode(owner+" "+kind, rcode)
-			res, r := w.discover("bob@direct.test")
+			res, r := w.discover("bob@direct.test", oneByOne)
 			if r.Verdict != "temporary" || r.Code != 20 || res.Outcome != resolver.OutcomeTemporary || r.Reason.Detail == "" {
 				t.Errorf("%s %s: %s code %d", name, dns.RcodeToString[rcode], r.Verdict, r.Code)
 			}
@@ -94,6 +94,7 @@ func TestServerThatFailsIsFollowedByTheNext(t *testing.T) {
 	w.dns.cert(t, "bob.direct.test.", w.good("bob", "bob@direct.test"))
 	_, r := w.discover("bob@direct.test", func(o *resolver.Options) {
 		o.Servers = []string{fmt.Sprintf("127.0.0.1:%d", closedPort(t)), bad.addr, w.dns.addr}
+		o.Sequential = true // one question at a time: what one learns of a server would change the order for the others
 	})
 	if r.Verdict != "trusted" || r.Steps[0].Outcome != "unreachable" || r.Steps[1].Outcome != "servfail" {
 		t.Errorf("%s: %+v", r.Verdict, r.Steps)
@@ -107,12 +108,12 @@ func TestLargeAnswersComeByTCP(t *testing.T) {
 	spec.Covers(t, "AS-5.4-a", "AS-5.4-b")
 	w := newWorld(t)
 	w.dns.cert(t, "bob.direct.test.", w.good("one", "bob@direct.test"), w.good("two", "bob@direct.test"))
-	_, r := w.discover("bob@direct.test")
+	_, r := w.discover("bob@direct.test", oneByOne)
 	if len(usable(r)) != 2 || r.Steps[0].Outcome != "truncated" || r.Steps[1].Transport != "tcp" || r.Steps[1].Answers != 2 {
 		t.Errorf("%+v", r.Steps)
 	}
 	udp := w.dns.logged("udp")
-	_, r = w.discover("bob@direct.test", func(o *resolver.Options) { o.TCPFirst = true })
+	_, r = w.discover("bob@direct.test", oneByOne, func(o *resolver.Options) { o.TCPFirst = true })
 	if len(usable(r)) != 2 || w.dns.logged("udp") != udp {
 		t.Error("tcp first: UDP was used")
 	}
@@ -308,7 +309,7 @@ func TestStubsTakeTheirDomain(t *testing.T) {
 			t.Errorf("%s: %v", a, usable(r))
 		}
 	}
-	if len(w.dns.asked()) != 1 {
+	if slices.ContainsFunc(w.dns.asked(), func(q string) bool { return !strings.HasSuffix(q, "other.test.") }) {
 		t.Errorf("the default server was asked %v", w.dns.asked())
 	}
 }

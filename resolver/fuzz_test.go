@@ -51,14 +51,14 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		q := certQuestion()
-		m, err := parseReply(wire, q)
+		m, err := parseReply(wire, q, "udp")
 		if err != nil {
 			return
 		}
 		if m.Id != q.Id || !m.Response {
 			t.Fatal("not a response to this question")
 		}
-		err = usable(m, "udp")
+		err = usable(m, "udp", false)
 		outcomeOf(m, err, dns.TypeCERT)
 		if err != nil {
 			return
@@ -72,7 +72,11 @@ func FuzzAnswer(f *testing.F) {
 				t.Fatalf("record of %s for %s", rr.Header().Name, end)
 			}
 		}
-		for _, v := range certificatesOf(rrs) {
+		l := lookup{question: question{q.Question[0].Name, dns.TypeCERT}, rrs: rrs, heard: []heard{{msg: m, certs: decodeCERT(m)}}}
+		for _, v := range valuesOf(l) {
+			if v.URL != "" && len(v.URL) > maxURL {
+				t.Fatal("too long a URL")
+			}
 			if v.Err == nil && notACertificate(v.DER) == nil && len(v.DER) > dns.MaxMsgSize {
 				t.Fatal("too large a certificate")
 			}

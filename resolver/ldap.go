@@ -11,297 +11,407 @@ import (
 	"strings"
 	"time"
 
+	"directnode/internal/direct"
+
 	"github.com/go-ldap/ldap/v3"
+	"github.com/miekg/dns"
 )
 
-// ldap asks the servers of the SRV records, one after the other: at each the address over all naming contexts, then the domain. The
-// first server that holds a certificate ends the search; one that is silent, refuses or holds none does not.
-func (d *discovery) ldap(ctx context.Context) string {
-	servers, srvStep, err := d.r.ldapServers(ctx, d.step, d.res.Address.Domain())
-	if err != nil {
-		return d.temporary(err)
+// directories asks the servers of the SRV records, one after the other: at each the address over all naming contexts, then the domain.
+// The first server that holds a certificate ends the search; one that is silent, refuses or holds none does not.
+func (d *discovery) directories(ctx context.Context, l lookup) string {
+	step := d.take(l, 0)
+	if l.err != nil {
+		return d.temporary(l.err.Error())
 	}
+	d.validate(ctx, l, step)
+	servers := d.targets(l.rrs)
 	if len(servers) == 0 {
-		if srvStep > 0 {
-			d.note(srvStep, "the domain names no LDAP server")
-		}
+		d.note(step, "the domain names no LDAP server")
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.r.timeout)
+	ctx, cancel := context.WithTimeout(ctx, d.rules.Timeout)
 	defer cancel()
+	// The addresses of all servers are asked for at once; whether a later one is needed shows only when an earlier one has failed.
+	pending := make([]addresses, len(servers))
+	for i, s := range servers {
+		pending[i] = d.beginAddresses(ctx, s.host)
+	}
 	var unknown []string // servers that might have held one
 	for i, s := range servers {
-		if err := d.ldapServer(ctx, s, len(servers)-i); err != nil {
-			unknown = append(unknown, shorten(fmt.Sprintf("%s:%d: %v", s.host, s.port, err)))
+		if err := d.ldapServer(ctx, s, pending[i], len(servers)-i); err != nil {
+			unknown = append(unknown, shorten(fmt.Sprintf("%s: %v", s, err)))
 		}
 		if len(d.res.Found) > 0 {
 			return OutcomeFound
 		}
 	}
 	if len(unknown) > 0 {
-		return d.temporary(fmt.Errorf("LDAP: %s", strings.Join(unknown, "; ")))
+		return d.temporary("LDAP: " + strings.Join(unknown, "; "))
 	}
 	return ""
 }
 
-// ldapServer asks one server within its share of the time. The error says that the server could not be asked to the end; a host that
-// does not exist is no error, as it holds nothing.
-func (d *discovery) ldapServer(ctx context.Context, s target, left int) error {
+// addresses are the look-ups of a host's addresses of both kinds.
+type addresses struct{ four, six *pending }
+
+func (d *discovery) beginAddresses(ctx context.Context, host string) addresses {
+	return addresses{d.beginLookup(ctx, question{host, dns.TypeA}), d.beginLookup(ctx, question{host, dns.TypeAAAA})}
+}
+
+// ldapServer asks one server within its share of the time: at its IPv4 addresses, and where none of them answers at the IPv6 ones,
+// which are not waited for before. The error says that the server could not be asked to the end; a host that does not exist is no
+// error, as it holds nothing.
+func (d *discovery) ldapServer(ctx context.Context, s target, a addresses, left int) error {
 	ctx, cancel := share(ctx, left)
 	defer cancel()
-	lookupCtx, done := share(ctx, 2)
-	addrs, err := d.r.addrs(lookupCtx, d.step, s.host)
-	done()
-	var lookup *LookupError
-	if errors.As(err, &lookup) && lookup.NotFound() {
-		d.step(Step{Kind: "ldap", Server: hostPort(s), Question: "connect", Outcome: "unreachable", Detail: "the host has no address"})
+	reached := false
+	var failed error
+	ask := func(hosts []host, spare int) error {
+		if len(hosts) == 0 {
+			return nil
+		}
+		l := d.out.directory(ctx, s, hosts, d.res.Subject, spare)
+		d.rec.session(s, l)
+		connected, err := d.takeSession(l)
+		reached = reached || connected
+		return err
+	}
+	four, err := d.addressesOf(ctx, s, a.four)
+	failed = err
+	if err == nil && four.noName {
+		d.step(Step{Kind: KindLDAP, Server: s.String(), Question: "connect", Outcome: "unreachable", Detail: "the host has no address"})
 		return nil
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		failed = ask(four.hosts, 1)
 	}
-	l, err := d.connect(ctx, s, addrs)
-	if err != nil {
-		return err
+	if reached {
+		return failed
 	}
-	defer l.close()
-	return l.search()
-}
-
-func hostPort(s target) string {
-	return net.JoinHostPort(strings.TrimSuffix(s.host, "."), strconv.Itoa(int(s.port)))
-}
-
-// session is an anonymous LDAPv3 connection to one server.
-type session struct {
-	d      *discovery
-	ctx    context.Context // of this server's share of the time; lives as long as the connection
-	conn   *ldap.Conn
-	server string
-	stop   func() bool // ends the watch over ctx
-}
-
-func (l *session) close() {
-	l.stop()
-	l.conn.Close() // nothing is left to lose
-}
-
-// connect tries the addresses of a server in turn and binds anonymously at the first that accepts (RFC 4513 §5.1.1).
-func (d *discovery) connect(ctx context.Context, s target, addrs []netip.Addr) (*session, error) {
-	var last error
-	addrs = addrs[:min(len(addrs), maxTargetAddresses)]
-	for i, addr := range addrs {
-		one, cancel := share(ctx, len(addrs)-i)
-		l, err := d.open(ctx, one, netip.AddrPortFrom(addr, s.port).String())
-		cancel()
-		if err == nil {
-			return l, nil
-		}
-		last = err
-	}
-	if last == nil {
-		last = errors.New("the host has no address")
-	}
-	return nil, last
-}
-
-// open connects and binds within the context of one address; the session then lives within that of the server.
-func (d *discovery) open(ctx, one context.Context, server string) (*session, error) {
-	start := time.Now()
-	c, err := new(net.Dialer).DialContext(one, "tcp", server)
-	if err != nil {
-		d.ldapStep(server, "connect", start, outcomeOfLDAP(one, err), err.Error(), 0)
-		return nil, err
-	}
-	if deadline, ok := ctx.Deadline(); ok {
-		c.SetDeadline(deadline) // a socket that takes no deadline fails at its first use
-	}
-	conn := ldap.NewConn(&guardedConn{Conn: c}, false)
-	conn.Start()
-	l := &session{d: d, ctx: ctx, conn: conn, server: server}
-	l.stop = context.AfterFunc(ctx, func() { c.Close() })
-	if err := l.bind(one, start); err != nil {
-		l.close()
-		return nil, err
-	}
-	return l, nil
-}
-
-func (l *session) bind(ctx context.Context, start time.Time) error {
-	l.limitTime(ctx)
-	err := l.conn.UnauthenticatedBind("") // an empty name with an empty password: the anonymous bind
-	if err != nil {
-		l.d.ldapStep(l.server, "bind", start, outcomeOfLDAP(ctx, err), err.Error(), 0)
-		return fmt.Errorf("bind: %w", err)
-	}
-	l.d.ldapStep(l.server, "bind", start, "answer", "anonymous", 0)
-	return nil
-}
-
-// limitTime gives the next request what is left of the time of ctx.
-func (l *session) limitTime(ctx context.Context) time.Duration {
-	left := time.Second
-	if deadline, ok := ctx.Deadline(); ok {
-		left = max(time.Until(deadline), time.Millisecond)
-	}
-	l.conn.SetTimeout(left)
-	return left
-}
-
-// search looks for the address in every naming context, then for the domain.
-func (l *session) search() error {
-	bases, err := l.namingContexts()
-	if err != nil {
-		return err
-	}
-	address := l.d.res.Address
-	for _, subject := range []struct{ mail, source string }{
-		{address.String(), SourceLDAPAddress},
-		{address.Domain().String(), SourceLDAPDomain},
-	} {
-		if err := l.searchAll(bases, subject.mail, subject.source); err != nil || len(l.d.res.Found) > 0 {
+	six, err := d.addressesOf(ctx, s, a.six)
+	switch {
+	case err != nil:
+		return cmp.Or(failed, err)
+	case len(six.hosts) > 0:
+		// What a server with addresses of both kinds says counts, by whichever it was reached.
+		if err := ask(six.hosts, 0); err != nil || reached {
 			return err
 		}
+	case failed == nil && !four.any && !six.any:
+		d.step(Step{Kind: KindLDAP, Server: s.String(), Question: "connect", Outcome: "unreachable", Detail: "the host has no address"})
 	}
-	return nil
+	return failed
 }
 
-// searchAll looks for one subject in every naming context. One that refuses does not hide what the others hold, and many directories
-// name some that anonymous clients may not read; but where nothing is found, it leaves open whether there is something.
-func (l *session) searchAll(bases []string, mail, source string) error {
-	var refused error
-	for _, base := range bases {
-		err := l.searchFor(base, mail, source)
-		var result *ldap.Error
+// hostAddresses are the addresses of one kind that may be connected to.
+type hostAddresses struct {
+	hosts  []host
+	any    bool // the host has addresses of this kind
+	noName bool
+}
+
+// addressesOf waits for a look-up and leaves out what lies inside.
+func (d *discovery) addressesOf(ctx context.Context, s target, p *pending) (hostAddresses, error) {
+	// Half of the time is for the server itself.
+	ctx, done := share(ctx, 2)
+	defer done()
+	l := p.wait(ctx, d)
+	d.take(l, 0)
+	if l.err != nil {
+		return hostAddresses{}, l.err
+	}
+	out := hostAddresses{noName: l.noName, any: len(l.rrs) > 0}
+	for _, h := range hostsOf(l) {
+		at := netip.AddrPortFrom(h.addr, s.port).String()
 		switch {
-		case err == nil:
-		case errors.Is(err, errCut), errors.As(err, &result) && result.ResultCode < ldap.ErrorNetwork:
-			refused = cmp.Or(refused, err)
+		case len(out.hosts) == maxTargetAddresses:
+			return out, nil
+		case d.rules.allowed(h):
+			out.hosts = append(out.hosts, h)
 		default:
-			return err // the connection is of no more use
+			why := "the address is inside of a network and not public; allow it if this is meant"
+			d.step(Step{Kind: KindLDAP, Server: at, Question: "connect", Outcome: "refused_inside", Detail: why})
+			d.refused = append(d.refused, fmt.Sprintf("LDAP server %s was not asked: %s is no public address", s, h.addr))
 		}
 	}
-	if len(l.d.res.Found) > 0 {
-		return nil
-	}
-	return refused
+	return out, nil
 }
+
+// hostsOf takes the addresses out of an answer, with what its server vouches for.
+func hostsOf(l lookup) []host {
+	vouched := voucher(l.source())
+	var out []host
+	for _, rr := range l.rrs {
+		var ip net.IP
+		switch rr := rr.(type) {
+		case *dns.A:
+			ip = rr.A
+		case *dns.AAAA:
+			ip = rr.AAAA
+		}
+		if a, ok := netip.AddrFromSlice(ip); ok && len(out) < maxAddrs {
+			out = append(out, host{a.Unmap(), vouched})
+		}
+	}
+	return out
+}
+
+// session is what was said between us and one LDAP server about one address.
+type session struct {
+	Exchanges []ldapExchange `json:"exchanges"`
+	Failure   string         `json:"failure,omitempty"` // why there is not even an exchange
+}
+
+// ldapExchange is one request with its result. A discovery is worked out of these alone, like that of the DNS.
+type ldapExchange struct {
+	Server    string        `json:"server"`
+	Operation string        `json:"operation"` // connect, bind, root, search
+	Base      string        `json:"base,omitempty"`
+	Mail      string        `json:"mail,omitempty"`
+	Domain    bool          `json:"domain,omitempty"`  // the search is for the domain, not for the address
+	Code      uint16        `json:"code"`              // result code of the server
+	Failure   string        `json:"failure,omitempty"` // there is no result: timeout, or what the network said
+	Message   string        `json:"message,omitempty"` // diagnostic message of the result
+	Entries   []ldapEntry   `json:"entries,omitempty"`
+	Referrals int           `json:"referrals,omitempty"`
+	Sent      time.Time     `json:"sent,omitzero"`
+	RTT       time.Duration `json:"rtt"`
+	Cached    bool          `json:"cached,omitempty"`
+	Age       time.Duration `json:"age,omitempty"`
+}
+
+// ldapEntry keeps what a discovery reads of an entry, octet by octet.
+type ldapEntry struct {
+	Contexts     []string `json:"contexts,omitempty"`     // namingContexts of the root DSE
+	Certificates [][]byte `json:"certificates,omitempty"` // userCertificate in any spelling
+}
+
+const (
+	opConnect = "connect"
+	opBind    = "bind"
+	opRoot    = "root"
+	opSearch  = "search"
+)
 
 // errCut: the server holds more than it shows, and what it showed holds no certificate.
 var errCut = errors.New("size limit reached before any certificate")
 
-// namingContexts reads the root DSE (RFC 4512 §5.1), asking for the attribute by name as it is operational.
-func (l *session) namingContexts() ([]string, error) {
-	start := time.Now()
-	left := l.limitTime(l.ctx)
-	req := ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, seconds(left), false,
-		"(objectClass=*)", []string{"namingContexts"}, nil)
-	res, err := l.conn.Search(req)
-	if err != nil {
-		l.d.ldapStep(l.server, "namingContexts", start, outcomeOfLDAP(l.ctx, err), err.Error(), 0)
-		return nil, fmt.Errorf("root DSE: %w", err)
-	}
-	var bases []string
-	for _, e := range res.Entries {
-		bases = append(bases, e.GetEqualFoldAttributeValues("namingContexts")...)
-	}
-	bases = bases[:min(len(bases), maxBaseDNs)]
-	l.d.ldapStep(l.server, "namingContexts", start, "answer", strings.Join(bases, ", "), len(bases))
-	if len(bases) == 0 {
-		bases = []string{""} // a server that names none may still search from the root
-	}
-	return bases, nil
-}
-
-// searchFor runs one search and keeps every certificate of every entry. An entry without one is passed over.
-func (l *session) searchFor(base, mail, source string) error {
-	start := time.Now()
-	left := l.limitTime(l.ctx)
-	// RFC 4515 §3: an address may hold '*', '(' or '\', which must not become part of the filter.
-	filter := "(mail=" + ldap.EscapeFilter(mail) + ")"
-	req := ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, maxEntries, seconds(left), false,
-		filter, []string{"userCertificate;binary", "userCertificate"}, nil)
-	req.EnforceSizeLimit = true
-	res, err := l.conn.Search(req)
-	question := filter + " in " + quoteBase(base)
-	detail, cut := "", false
+// verdict sorts what came of an exchange: an error means that the server did not do what it was asked.
+func (x *ldapExchange) verdict() (outcome, detail string, err error) {
 	switch {
-	case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
+	case x.Failure == "timeout":
+		return "timeout", "", fmt.Errorf("%s: %s", x.Operation, x.Failure)
+	case x.Failure != "":
+		return "unreachable", x.Failure, fmt.Errorf("%s: %s", x.Operation, x.Failure)
+	case x.Code == ldap.LDAPResultSuccess:
+	case x.Operation == opSearch && x.Code == ldap.LDAPResultNoSuchObject:
 		detail = "no such object" // a naming context without entries
-	case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded), errors.Is(err, ldap.ErrSizeLimitExceeded):
-		detail, cut = "size limit reached; only the first entries are used", true
-	case ldap.IsErrorWithCode(err, ldap.LDAPResultReferral):
+	case x.Operation == opSearch && x.Code == ldap.LDAPResultSizeLimitExceeded:
+		detail = "size limit reached; only the first entries are used"
+	case x.Operation == opSearch && x.Code == ldap.LDAPResultReferral:
 		detail = "a referral, which is not followed"
-	case err != nil:
-		l.d.ldapStep(l.server, question, start, outcomeOfLDAP(l.ctx, err), err.Error(), 0)
-		return fmt.Errorf("search: %w", err)
+	default:
+		text := fmt.Sprintf("result %d", x.Code)
+		if name := ldap.LDAPResultCodeMap[x.Code]; name != "" {
+			text += " (" + name + ")"
+		}
+		if x.Message != "" {
+			text += ": " + x.Message
+		}
+		return "error", text, fmt.Errorf("%s: %s", x.Operation, text)
 	}
-	if res == nil {
-		res = &ldap.SearchResult{}
-	}
-	if detail == "" && len(res.Referrals) > 0 {
+	if detail == "" && x.Referrals > 0 {
 		detail = "search references are not followed"
 	}
-	outcome := "nodata"
-	if len(res.Entries) > 0 {
+	outcome = "nodata"
+	if len(x.Entries) > 0 || x.Operation != opSearch {
 		outcome = "answer"
 	}
-	step := l.d.ldapStep(l.server, question, start, outcome, detail, len(res.Entries))
-	l.keepEntries(res.Entries, source, step)
-	if cut && len(l.d.res.Found) == 0 {
-		return errCut
-	}
-	return nil
+	return outcome, detail, nil
 }
 
-func (l *session) keepEntries(entries []*ldap.Entry, source string, step int) {
-	bare := 0
-	for _, e := range entries {
-		values := 0
-		for _, a := range e.Attributes {
-			// RFC 4523 §2: userCertificate;binary by the book, without the option in many directories. Other options do not matter.
-			name, _, _ := strings.Cut(a.Name, ";")
-			if !strings.EqualFold(name, "userCertificate") {
-				continue
-			}
-			for _, v := range a.ByteValues {
-				values++
-				l.d.keep(v, source, step, nil)
-			}
+// question names the request as steps show it.
+func (x *ldapExchange) questionText() string {
+	switch x.Operation {
+	case opRoot:
+		return "namingContexts"
+	case opSearch:
+		base := x.Base
+		if base == "" {
+			base = `""`
 		}
-		if values == 0 {
+		return filterFor(x.Mail) + " in " + base
+	}
+	return x.Operation
+}
+
+// filterFor pins the mail attribute. RFC 4515 §3: an address may hold '*', '(' or '\', which must not become part of the filter.
+func filterFor(mail string) string { return "(mail=" + ldap.EscapeFilter(mail) + ")" }
+
+// certificates counts the values of an exchange.
+func (x *ldapExchange) certificates() int {
+	n := 0
+	for _, e := range x.Entries {
+		n += len(e.Certificates)
+	}
+	return n
+}
+
+// takeSession records the steps of a session and keeps its certificates: those of the address over all naming contexts, and where there
+// are none those of the domain. One naming context that refuses does not hide what the others hold, as many directories name some that
+// anonymous clients may not read; but where nothing is found, it leaves open whether there is something.
+func (d *discovery) takeSession(l session) (connected bool, err error) {
+	if len(l.Exchanges) == 0 {
+		return false, errors.New(cmp.Or(l.Failure, outOfTime))
+	}
+	var refused error
+	for i := range l.Exchanges {
+		x := &l.Exchanges[i]
+		if x.Operation == opSearch && x.Domain && (len(d.res.Found) > 0 || refused != nil) {
+			break
+		}
+		step, failed := d.takeExchange(x)
+		if x.Operation != opSearch {
+			connected = connected || x.Operation == opBind && failed == nil
+			err = failed // of a connection, the last address counts
+			continue
+		}
+		d.keepEntries(x, step)
+		if failed == nil && x.Code == ldap.LDAPResultSizeLimitExceeded && len(d.res.Found) == 0 {
+			failed = errCut
+		}
+		refused = cmp.Or(refused, failed)
+	}
+	switch {
+	case len(d.res.Found) > 0:
+		return connected, nil
+	case refused != nil:
+		return connected, refused
+	case err == nil && l.Failure != "":
+		return connected, errors.New(l.Failure)
+	}
+	return connected, err
+}
+
+// takeExchange records one exchange.
+func (d *discovery) takeExchange(x *ldapExchange) (step int, err error) {
+	outcome, detail, err := x.verdict()
+	answers := len(x.Entries)
+	switch {
+	case err != nil:
+	case x.Operation == opBind:
+		detail = "anonymous"
+	case x.Operation == opRoot:
+		bases := contextsOf(x.Entries)
+		detail, answers = strings.Join(bases, ", "), len(bases)
+	}
+	return d.step(Step{
+		Kind: KindLDAP, Server: x.Server, Question: x.questionText(), Transport: "tcp", Start: d.since(x.Sent), RTT: x.RTT,
+		Outcome: outcome, Detail: detail, Answers: answers, Cached: x.Cached, Age: x.Age,
+	}), err
+}
+
+func (d *discovery) keepEntries(x *ldapExchange, step int) {
+	source, bare := SourceLDAPAddress, 0
+	if x.Domain {
+		source = SourceLDAPDomain
+	}
+	for _, e := range x.Entries {
+		for _, v := range e.Certificates {
+			d.keep(v, source, step, nil)
+		}
+		if len(e.Certificates) == 0 {
 			bare++
 		}
 	}
 	if bare > 0 {
-		l.d.note(step, fmt.Sprintf("%d without a certificate", bare))
+		d.note(step, fmt.Sprintf("%d without a certificate", bare))
 	}
 }
 
-func quoteBase(base string) string {
-	if base == "" {
-		return `""`
+// contextsOf lists the naming contexts that are searched.
+func contextsOf(entries []ldapEntry) []string {
+	var bases []string
+	for _, e := range entries {
+		bases = append(bases, e.Contexts...)
 	}
-	return base
+	return bases[:min(len(bases), maxBaseDNs)]
 }
 
-// seconds rounds up: 0 would mean no limit (RFC 4511 §4.5.1.5).
-func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
-
-func (d *discovery) ldapStep(server, question string, start time.Time, outcome, detail string, answers int) int {
-	return d.step(Step{Kind: "ldap", Server: server, Question: question, Transport: "tcp", RTT: time.Since(start),
-		Outcome: outcome, Detail: detail, Answers: answers})
+// conclusive tells whether the session says all that there is to know, so that it may be remembered.
+func (l *session) conclusive() bool {
+	searched := false
+	for i := range l.Exchanges {
+		x := &l.Exchanges[i]
+		if _, _, err := x.verdict(); err != nil || x.Code == ldap.LDAPResultSizeLimitExceeded {
+			return false
+		}
+		searched = searched || x.Operation == opSearch
+	}
+	return searched && l.Failure == ""
 }
 
-// outcomeOfLDAP sorts what the library says into outcomes of a step. A server's own refusal is an error; all else is the network.
-func outcomeOfLDAP(ctx context.Context, err error) string {
-	var network net.Error
-	var result *ldap.Error
+// String is host:port as a domain names it.
+func (s target) String() string {
+	return net.JoinHostPort(strings.TrimSuffix(s.host, "."), strconv.Itoa(int(s.port)))
+}
+
+// directory gives what is remembered of a server, else what it says. Those who ask it for the same at the same time share one answer.
+func (n network) directory(ctx context.Context, s target, hosts []host, a direct.Address, spare int) session {
+	var key strings.Builder
+	fmt.Fprintf(&key, "%s %s", s, a.Key())
+	for _, h := range hosts {
+		fmt.Fprintf(&key, " %s", h.addr)
+	}
+	l, from, err := n.r.sessions.do(ctx, key.String(), func(flight context.Context) (session, kept) {
+		// The flight outlives the one who began it by no more than the time that he had.
+		flight, cancel := withDeadlineOf(flight, ctx, n.r.timeout)
+		defer cancel()
+		l := askDirectory(flight, s, hosts, a, spare)
+		if !l.conclusive() {
+			return l, kept{}
+		}
+		return l, kept{l.octets(), n.r.ldapTTL}
+	})
 	switch {
-	case ctx.Err() != nil, errors.As(err, &network) && network.Timeout(), strings.Contains(err.Error(), "timed out"):
-		return "timeout"
-	case errors.As(err, &result) && result.ResultCode < ldap.ErrorNetwork:
-		return "error"
+	case err != nil:
+		return session{Failure: outOfTime}
+	case from.cached:
+		return l.remembered(from.age)
 	}
-	return "unreachable"
+	return l
+}
+
+// withDeadlineOf gives a flight the deadline of another context.
+func withDeadlineOf(flight, ctx context.Context, otherwise time.Duration) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(flight, deadline)
+	}
+	return context.WithTimeout(flight, otherwise)
+}
+
+func (l *session) octets() int {
+	n := 0
+	for i := range l.Exchanges {
+		x := &l.Exchanges[i]
+		n += entryOverhead + len(x.Base) + len(x.Mail) + len(x.Message)
+		for _, e := range x.Entries {
+			for _, c := range e.Certificates {
+				n += len(c) + 24
+			}
+		}
+	}
+	return n
+}
+
+// remembered is a session out of the cache: nobody was asked.
+func (l session) remembered(age time.Duration) session {
+	exchanges := make([]ldapExchange, len(l.Exchanges))
+	copy(exchanges, l.Exchanges)
+	for i := range exchanges {
+		exchanges[i].Cached, exchanges[i].Age, exchanges[i].RTT, exchanges[i].Sent = true, age, 0, time.Time{}
+	}
+	l.Exchanges = exchanges
+	return l
 }

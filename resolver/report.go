@@ -85,7 +85,7 @@ type ReportCert struct {
 // Judge evaluates what was found for encryption to the address and reports it.
 // anchorsKnown is false where nobody named trust anchors.
 func Judge(res Result, anchors []*x509.Certificate, anchorsKnown bool, p trust.Policy, at time.Time) Report {
-	j := trust.Evaluate(trust.Question{Address: res.Address, Purpose: trust.Encrypt, Candidates: res.Certificates(), Anchors: anchors, At: at, Policy: p})
+	j := trust.Evaluate(trust.Question{Address: res.Subject, Purpose: trust.Encrypt, Candidates: res.Certificates(), Anchors: anchors, At: at, Policy: p})
 	return NewReport(res, j, anchorsKnown)
 }
 

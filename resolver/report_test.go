@@ -43,7 +43,7 @@ func TestTextForPeople(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t)
 			tc.build(w)
-			_, r := w.discover("bob@direct.test")
+			_, r := w.discover("bob@direct.test", oneByOne)
 			var b bytes.Buffer
 			if err := r.WriteText(&b, tc.explain); err != nil {
 				t.Fatal(err)

@@ -9,23 +9,34 @@
 // those of the S&I Certificate Discovery Implementation Guide, which AS 2.3 and 5.0 make normative: CERT records of the address,
 // CERT records of the domain (AS 5.1, 5.2), then each LDAP server of the domain's SRV records, address before domain at each. Only
 // "there is none" moves on; "I could not learn it" (SERVFAIL, REFUSED, time-out) ends the search as temporary and is never absence.
+// What the order allows is asked at once, and what it does not need is not waited for.
 //
-// Sources: AS 2.3, 5.0-5.4; RFC 1034 §3.6.2 (aliases), RFC 2308 (absence), RFC 2782 (SRV), RFC 4398 (CERT), RFC 4511 and 4515
-// (LDAP), RFC 5321 §5.1 and RFC 7505 (MX), RFC 5452 (which answers to believe), RFC 6891 (EDNS), RFC 7766 (TCP).
+// Where to read: discover.go is the order; evidence.go what is kept of it. dns.go asks and follows aliases, exchange.go says what a
+// reply means, transport.go, cookie.go and servers.go bring it over the network, walk.go asks the servers of a zone itself, dnssec.go
+// validates for those who want to see that. ldap.go says what a directory's answers mean and ldapclient.go gets them. cache.go
+// remembers, record.go keeps a discovery so that it can be made again.
+//
+// What an outside says and what is made of it are apart: exchanges with name servers, directories and web servers are plain values, and
+// a Result is worked out of them alone. Replay does that with the exchanges of a record, without a network and with the clock of then.
+//
+// Sources: AS 2.3, 5.0-5.4; RFC 1034 §3.6.2 (aliases), RFC 2308 (absence), RFC 2782 (SRV), RFC 4035 §5 (validation), RFC 4398 (CERT),
+// RFC 4511 and 4515 (LDAP), RFC 5321 §5.1 and RFC 7505 (MX), RFC 5452 (which answers to believe), RFC 6891 (EDNS), RFC 7766 (TCP),
+// RFC 7873 (cookies).
 package resolver
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"directnode/internal/direct"
-	"directnode/resolver/trust"
+	"directnode/resolver/fetch"
 
 	"github.com/miekg/dns"
 )
@@ -36,38 +47,107 @@ type Stub struct {
 	Servers []string // host:port
 }
 
-// Options configure a Resolver. The zero value asks the servers of /etc/resolv.conf.
-type Options struct {
-	Servers  []string      // host:port, recursive or authoritative; empty = resolv.conf
-	Stubs    []Stub        // the longest matching domain wins
-	Timeout  time.Duration // for each DNS question and for the LDAP part; 0 = 5 s
-	TCPFirst bool          // AS 5.4: ask by TCP at once instead of after a truncated answer
-	Log      *slog.Logger  // nil = silent
+// DirectMode says when the name servers of a zone itself are asked.
+type DirectMode string
+
+const (
+	DirectNever     DirectMode = ""           // zero value
+	DirectOnFailure DirectMode = "on-failure" // where the recursive servers give no answer: some refuse CERT, some networks drop large ones
+	DirectOnAbsence DirectMode = "on-absence" // also where they say that there is nothing, as some answer for types that they do not know
+)
+
+// wanted tells whether what was heard is reason enough to ask the servers of the zone.
+func (m DirectMode) wanted(h heard) bool {
+	switch m {
+	case DirectOnFailure:
+		return h.msg == nil
+	case DirectOnAbsence:
+		return h.msg == nil || len(h.msg.Answer) == 0
+	}
+	return false
 }
 
-// Resolver asks. It holds no state between questions and may be used by any number of goroutines.
+// Fetcher gets what a URL in a CERT record names; *fetch.Door is one.
+type Fetcher interface {
+	Get(ctx context.Context, kind fetch.Kind, url string) ([]byte, fetch.Evidence, error)
+}
+
+// Options configure a Resolver. The zero value asks the servers of /etc/resolv.conf.
+type Options struct {
+	Servers []string      // host:port, recursive or authoritative; empty = resolv.conf
+	Stubs   []Stub        // the longest matching domain wins
+	Timeout time.Duration // for each DNS question and for the LDAP part; 0 = 5 s
+	Budget  time.Duration // for one discovery, everything included; 0 = 10 s
+	Log     *slog.Logger  // nil = silent
+
+	TCPFirst   bool       // AS 5.4: ask by TCP at once instead of after a truncated answer
+	MixCase    bool       // let the case of names be part of what a forger must guess; some servers do not repeat it
+	Sequential bool       // ask one place after the other, also where the order allows to ask them at once
+	Direct     DirectMode // when to ask the servers of a zone itself
+	SRVRandom  bool       // order LDAP servers of one priority by weighted lot instead of by weight descending
+	DropTag    bool       // look for bob@… where bob+lab@… has no certificate
+
+	Allow   []netip.Prefix // addresses inside that LDAP servers and the servers of a zone may have
+	Fetch   Fetcher        // for CERT records that hold a URL; nil = they are skipped
+	Anchors []string       // DS or DNSKEY records in zone file form: answers are validated, as evidence and nothing else; empty = not
+
+	Cache   int           // octets of the cache for the DNS, and of that for LDAP; 0 = 16 MiB, negative = none
+	LDAPTTL time.Duration // how long answers of directories are remembered; 0 = 5 minutes, negative = not at all
+
+	authorityPort uint16 // of the servers of a zone; 0 = 53
+}
+
+// Resolver asks. It holds nothing but what it remembers of answers and servers, and may be used by any number of goroutines.
 type Resolver struct {
-	servers  []string
-	stubs    []Stub
-	timeout  time.Duration
-	tcpFirst bool
-	log      *slog.Logger
+	servers       []string
+	stubs         []Stub
+	rules         rules
+	timeout       time.Duration
+	tcpFirst      bool
+	mixCase       bool
+	direct        DirectMode
+	authorityPort uint16
+	fetcher       Fetcher
+	anchors       []dns.RR
+	ldapTTL       time.Duration
+	log           *slog.Logger
+
+	book     *serverBook
+	answers  *cache[heard]
+	sessions *cache[session]
 }
 
 // New checks the options. It opens nothing.
 func New(o Options) (*Resolver, error) {
-	r := &Resolver{timeout: o.Timeout, tcpFirst: o.TCPFirst, log: o.Log}
-	if r.timeout <= 0 {
-		r.timeout = defaultTimeout
+	r := &Resolver{
+		timeout: cmp.Or(max(o.Timeout, 0), defaultTimeout), tcpFirst: o.TCPFirst, mixCase: o.MixCase, direct: o.Direct,
+		authorityPort: cmp.Or(o.authorityPort, 53), fetcher: o.Fetch, ldapTTL: cmp.Or(o.LDAPTTL, defaultLDAPTTL), log: o.Log,
+		book: newServerBook(), answers: newCache[heard](cmp.Or(o.Cache, defaultCache)), sessions: newCache[session](cmp.Or(o.Cache, defaultCache)),
 	}
+	r.rules = rules{Sequential: o.Sequential, SRVRandom: o.SRVRandom, DropTag: o.DropTag, Validate: len(o.Anchors) > 0, Allow: o.Allow,
+		Timeout: r.timeout, Budget: cmp.Or(max(o.Budget, 0), defaultBudget)}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
+	switch o.Direct {
+	case DirectNever, DirectOnFailure, DirectOnAbsence:
+	default:
+		return nil, fmt.Errorf("resolver: %q is no way to ask the servers of a zone", o.Direct)
+	}
+	var err error
+	if r.anchors, err = parseAnchors(o.Anchors); err != nil {
+		return nil, err
+	}
+	return r, r.setServers(o)
+}
+
+// setServers takes the servers of the options or of the system.
+func (r *Resolver) setServers(o Options) error {
 	servers := o.Servers
 	if len(servers) == 0 {
 		conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
 		if err != nil || len(conf.Servers) == 0 {
-			return nil, fmt.Errorf("resolver: no DNS servers given and none in /etc/resolv.conf (%v)", err)
+			return fmt.Errorf("resolver: no DNS servers given and none in /etc/resolv.conf (%v)", err)
 		}
 		for _, s := range conf.Servers {
 			servers = append(servers, net.JoinHostPort(s, conf.Port))
@@ -75,19 +155,22 @@ func New(o Options) (*Resolver, error) {
 	}
 	var err error
 	if r.servers, err = hostPorts(servers); err != nil {
-		return nil, err
+		return err
 	}
 	for _, s := range o.Stubs {
 		if s.Domain.IsZero() || len(s.Servers) == 0 {
-			return nil, fmt.Errorf("resolver: a stub needs a domain and a server")
+			return fmt.Errorf("resolver: a stub needs a domain and a server")
 		}
 		if s.Servers, err = hostPorts(s.Servers); err != nil {
-			return nil, fmt.Errorf("stub %s: %w", s.Domain, err)
+			return fmt.Errorf("stub %s: %w", s.Domain, err)
 		}
 		r.stubs = append(r.stubs, s)
 	}
-	return r, nil
+	return nil
 }
+
+// validates tells whether answers are to come with their signatures.
+func (r *Resolver) validates() bool { return len(r.anchors) > 0 }
 
 // hostPorts completes addresses without a port with 53 and keeps the first maxDNSServers.
 func hostPorts(in []string) ([]string, error) {
@@ -117,226 +200,4 @@ func (r *Resolver) serversFor(name string) []string {
 		}
 	}
 	return servers
-}
-
-// The places where a certificate may have been found.
-const (
-	SourceDNSAddress  = "dns-address"
-	SourceDNSDomain   = "dns-domain"
-	SourceLDAPAddress = "ldap-address"
-	SourceLDAPDomain  = "ldap-domain"
-)
-
-// The outcomes of a discovery.
-const (
-	OutcomeFound     = "found"
-	OutcomeNotFound  = "not_found"
-	OutcomeTemporary = "temporary"
-)
-
-// Step is one thing that was asked, or on purpose was not.
-type Step struct {
-	N         int
-	Kind      string // dns or ldap
-	Server    string // host:port; empty if nobody was asked
-	Question  string
-	Transport string // udp or tcp
-	RTT       time.Duration
-	Outcome   string // answer nodata nxdomain truncated alias servfail refused timeout unreachable error not_asked …
-	Detail    string
-	Answers   int
-}
-
-// Found is one certificate, or in Result.Skipped a value that is none.
-type Found struct {
-	DER    []byte
-	Source string
-	Step   int
-	Err    error // why a skipped value cannot be used; nil for a certificate
-}
-
-// Result is everything that one discovery saw.
-type Result struct {
-	Address direct.Address
-	Steps   []Step
-	Found   []Found // the certificates of the place that ended the search, each once, in the order of the answer
-	Skipped []Found // values met on the way that are no X.509 certificates
-	Source  string  // of the certificates; empty if there are none
-	Outcome string
-	Detail  string // for people, why the outcome is what it is, if nothing was found
-	Elapsed time.Duration
-}
-
-// Certificates lists the DER of what was found, for trust.Question.
-func (r Result) Certificates() [][]byte {
-	var out [][]byte
-	for _, f := range r.Found {
-		out = append(out, f.DER)
-	}
-	return out
-}
-
-// Refusal says why nothing was found: absence or a temporary fault. It is nil if something was.
-func (r Result) Refusal() *trust.Refusal {
-	switch r.Outcome {
-	case OutcomeFound:
-		return nil
-	case OutcomeNotFound:
-		return &trust.Refusal{Check: "discovery", Citation: "AS 2.3", Detail: r.Detail, Kind: trust.NotFound}
-	}
-	return &trust.Refusal{Check: "discovery", Citation: "AS 2.3", Detail: r.Detail, Kind: trust.TemporaryFault}
-}
-
-// place is somewhere to look. It gives "" if it holds nothing, else the outcome that ends the search.
-type place struct {
-	name string
-	look func(*discovery, context.Context) (outcome string)
-}
-
-// places is the order of the Implementation Guide; see the package comment for the rule that stops it.
-func places() []place {
-	return []place{
-		{SourceDNSAddress, (*discovery).dnsAddress},
-		{SourceDNSDomain, (*discovery).dnsDomain},
-		{"ldap", (*discovery).ldap},
-	}
-}
-
-// discovery is one run of Discover.
-type discovery struct {
-	r   *Resolver
-	res Result
-}
-
-// Discover looks for the certificates of an address. A Result always comes back; its Outcome says whether there are certificates
-// (Found), whether there are none, or whether that could not be learned now. The error is for a question that is none.
-func (r *Resolver) Discover(ctx context.Context, a direct.Address) (Result, error) {
-	if a.IsZero() {
-		return Result{}, errors.New("resolver: no address to discover")
-	}
-	start := time.Now()
-	d := &discovery{r: r, res: Result{Address: a, Outcome: OutcomeNotFound, Detail: "there is no certificate for this address"}}
-	ended := ""
-	for _, p := range places() {
-		if ended != "" {
-			d.step(Step{Kind: kindOf(p.name), Question: d.questionOf(p.name), Outcome: "not_asked", Detail: ended})
-			continue
-		}
-		if outcome := p.look(d, ctx); outcome != "" {
-			d.res.Outcome, ended = outcome, "the search ended before: "+outcome
-		}
-	}
-	if len(d.res.Found) > 0 {
-		d.res.Source, d.res.Detail = d.res.Found[0].Source, ""
-	}
-	d.res.Elapsed = time.Since(start)
-	r.log.InfoContext(ctx, "discover", "address", a.String(), "outcome", d.res.Outcome, "source", d.res.Source,
-		"certificates", len(d.res.Found), "steps", len(d.res.Steps), "ms", d.res.Elapsed.Milliseconds(), "detail", d.res.Detail)
-	return d.res, nil
-}
-
-func kindOf(place string) string {
-	if place == "ldap" {
-		return "ldap"
-	}
-	return "dns"
-}
-
-// questionOf names what a place would have been asked first.
-func (d *discovery) questionOf(place string) string {
-	domain := d.res.Address.Domain()
-	switch place {
-	case SourceDNSAddress:
-		name, _ := d.res.Address.DNSName()
-		return "CERT " + name
-	case SourceDNSDomain:
-		return "CERT " + domain.DNSName()
-	}
-	return "SRV " + srvName(domain)
-}
-
-// step records and numbers.
-func (d *discovery) step(s Step) int {
-	s.N = len(d.res.Steps) + 1
-	s.Question, s.Detail = shorten(s.Question), shorten(s.Detail)
-	d.res.Steps = append(d.res.Steps, s)
-	return s.N
-}
-
-// temporary ends the search without an answer.
-func (d *discovery) temporary(err error) string {
-	d.res.Detail = err.Error()
-	return OutcomeTemporary
-}
-
-// shorten bounds what a server said: it goes to logs, reports and replies, and may be a megabyte.
-func shorten(s string) string {
-	if len(s) <= maxText {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxText], "") + "…"
-}
-
-func (d *discovery) dnsAddress(ctx context.Context) string {
-	name, err := d.res.Address.DNSName()
-	if err != nil {
-		// AS 5.1 has no form for such an address, so nothing can be published under it: the domain is next.
-		d.step(Step{Kind: "dns", Question: "CERT " + d.res.Address.String(), Outcome: "not_asked", Detail: err.Error()})
-		return ""
-	}
-	return d.dnsCertificates(ctx, name, SourceDNSAddress)
-}
-
-func (d *discovery) dnsDomain(ctx context.Context) string {
-	return d.dnsCertificates(ctx, d.res.Address.Domain().DNSName(), SourceDNSDomain)
-}
-
-func (d *discovery) dnsCertificates(ctx context.Context, name, source string) string {
-	ans, err := d.r.query(ctx, d.step, name, dns.TypeCERT)
-	if err != nil {
-		return d.temporary(err)
-	}
-	for _, value := range certificatesOf(ans.rrs) {
-		d.keep(value.DER, source, ans.step, value.Err)
-	}
-	if len(d.res.Found) == 0 {
-		return ""
-	}
-	return OutcomeFound
-}
-
-// keep files one value under certificates or under skipped ones, and says on its step why it was skipped.
-func (d *discovery) keep(der []byte, source string, step int, err error) {
-	if err == nil {
-		err = notACertificate(der)
-	}
-	f := Found{DER: der, Source: source, Step: step, Err: err}
-	if err != nil {
-		if len(d.res.Skipped) < maxSkipped {
-			d.res.Skipped = append(d.res.Skipped, f)
-			d.note(step, err.Error())
-		}
-		return
-	}
-	for _, have := range d.res.Found {
-		if string(have.DER) == string(der) {
-			return
-		}
-	}
-	if len(d.res.Found) == maxFound {
-		d.note(step, fmt.Sprintf("more than %d certificates; the rest is left out", maxFound))
-		return
-	}
-	d.res.Found = append(d.res.Found, f)
-}
-
-// note adds to the detail of a step, once.
-func (d *discovery) note(step int, text string) {
-	s := &d.res.Steps[step-1]
-	switch {
-	case s.Detail == "":
-		s.Detail = text
-	case !strings.Contains(s.Detail, text):
-		s.Detail += "; " + text
-	}
 }

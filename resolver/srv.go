@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"directnode/internal/direct"
 
@@ -22,15 +23,12 @@ type target struct {
 	port uint16
 }
 
-// ldapServers looks the SRV records up and orders them (RFC 2782): priority ascending; among equals the higher weight first and not by
-// lot, as the discovery tools of this network expect it (a record of weight 0 must come after one of weight 100, always).
-func (r *Resolver) ldapServers(ctx context.Context, record recorder, d direct.Domain) ([]target, int, error) {
-	ans, err := r.query(ctx, record, srvName(d), dns.TypeSRV)
-	if err != nil {
-		return nil, 0, err
-	}
+// targets orders the LDAP servers of a domain (RFC 2782): priority ascending; among equals the higher weight first and not by lot, as
+// the discovery tools of this network expect it (a record of weight 0 must come after one of weight 100, always), or by lot if that is
+// wanted.
+func (d *discovery) targets(rrs []dns.RR) []target {
 	var records []*dns.SRV
-	for _, rr := range ans.rrs {
+	for _, rr := range rrs {
 		// RFC 2782: a target of "." says that the service is decidedly not available.
 		if s, ok := rr.(*dns.SRV); ok && s.Target != "." && s.Port != 0 {
 			records = append(records, s)
@@ -39,6 +37,9 @@ func (r *Resolver) ldapServers(ctx context.Context, record recorder, d direct.Do
 	slices.SortStableFunc(records, func(a, b *dns.SRV) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(b.Weight, a.Weight))
 	})
+	if d.rules.SRVRandom {
+		byLot(records, d.lottery)
+	}
 	var out []target
 	for _, s := range records {
 		// Named twice, a server is asked once, at its best place: repetitions must not crowd out the others.
@@ -47,20 +48,47 @@ func (r *Resolver) ldapServers(ctx context.Context, record recorder, d direct.Do
 			out = append(out, target{s.Target, s.Port})
 		}
 	}
-	return out, ans.step, nil
+	return out
 }
 
-// unrecorded is for questions that belong to no discovery.
-func unrecorded(Step) int { return 0 }
+// byLot orders the records of each priority by weighted lot: RFC 2782, "Usage rules": those of weight 0 first, then again and again
+// one at random in proportion to its weight.
+func byLot(records []*dns.SRV, lottery *rand.Rand) {
+	for len(records) > 0 {
+		same := 1
+		for same < len(records) && records[same].Priority == records[0].Priority {
+			same++
+		}
+		group := records[:same]
+		slices.SortStableFunc(group, func(a, b *dns.SRV) int { return cmp.Compare(min(a.Weight, 1), min(b.Weight, 1)) })
+		for ; len(group) > 1; group = group[1:] {
+			sum := 0
+			for _, s := range group {
+				sum += int(s.Weight)
+			}
+			ticket, running, pick := lottery.IntN(sum+1), 0, 0
+			for i, s := range group {
+				if running += int(s.Weight); running >= ticket {
+					pick = i
+					break
+				}
+			}
+			chosen := group[pick]
+			copy(group[1:pick+1], group[:pick])
+			group[0] = chosen
+		}
+		records = records[same:]
+	}
+}
 
 // MX gives the mail servers of a domain in the order in which they are to be tried (RFC 5321 §5.1): by preference, those of one
 // preference in random order, hosts without the final dot. The error is a *LookupError: NotFound means that the domain has no MX
 // record and the caller may try its addresses unless NoSuchName, NullMX that it takes no mail (RFC 7505), Temporary that nobody knows.
 func (r *Resolver) MX(ctx context.Context, domain string) ([]*net.MX, error) {
 	name := dns.Fqdn(domain)
-	ans, err := r.query(ctx, unrecorded, name, dns.TypeMX)
-	if err != nil {
-		return nil, err
+	ans := r.lookup(ctx, name, dns.TypeMX)
+	if ans.err != nil {
+		return nil, ans.err
 	}
 	var out []*net.MX
 	for _, rr := range ans.rrs {
@@ -85,51 +113,50 @@ func (r *Resolver) MX(ctx context.Context, domain string) ([]*net.MX, error) {
 
 // Addrs gives the addresses of a host, IPv4 first; a literal address is its own answer. The error is a *LookupError.
 func (r *Resolver) Addrs(ctx context.Context, host string) ([]netip.Addr, error) {
-	return r.addrs(ctx, unrecorded, host)
+	hosts, err := r.hosts(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]netip.Addr, 0, len(hosts))
+	for _, h := range hosts {
+		out = append(out, h.addr)
+	}
+	return out, nil
 }
 
-func (r *Resolver) addrs(ctx context.Context, record recorder, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(strings.Trim(host, "[].")); err == nil {
-		return []netip.Addr{a}, nil
+// hosts asks for both kinds of addresses at once.
+func (r *Resolver) hosts(ctx context.Context, name string) ([]host, error) {
+	if a, err := netip.ParseAddr(strings.Trim(name, "[].")); err == nil {
+		return []host{{addr: a}}, nil
 	}
-	name := dns.Fqdn(host)
-	v4, err4 := r.query(ctx, record, name, dns.TypeA)
-	if err4 == nil && v4.noName {
+	name = dns.Fqdn(name)
+	later, cancel := context.WithCancel(ctx)
+	defer cancel()
+	six := make(chan lookup, 1)
+	go func() { six <- r.lookup(later, name, dns.TypeAAAA) }()
+	v4 := r.lookup(ctx, name, dns.TypeA)
+	if v4.err == nil && v4.noName {
 		return nil, absence(v4, name, "A")
 	}
-	if err4 == nil && len(v4.rrs) > 0 {
+	if v4.err == nil && len(v4.rrs) > 0 {
 		// An address is there: wait only a little for more, as some servers never answer AAAA.
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.timeout/8)
-		defer cancel()
+		defer time.AfterFunc(r.timeout/8, cancel).Stop()
 	}
-	v6, err6 := r.query(ctx, record, name, dns.TypeAAAA)
-	var out []netip.Addr
-	for _, rr := range append(v4.rrs, v6.rrs...) {
-		var ip net.IP
-		switch rr := rr.(type) {
-		case *dns.A:
-			ip = rr.A
-		case *dns.AAAA:
-			ip = rr.AAAA
-		}
-		if a, ok := netip.AddrFromSlice(ip); ok && len(out) < maxAddrs {
-			out = append(out, a.Unmap())
-		}
-	}
+	v6 := <-six
+	out := append(hostsOf(v4), hostsOf(v6)...)
 	switch {
 	case len(out) > 0:
-		return out, nil
-	case err4 != nil:
-		return nil, err4
-	case err6 != nil:
-		return nil, err6
+		return out[:min(len(out), maxAddrs)], nil
+	case v4.err != nil:
+		return nil, v4.err
+	case v6.err != nil:
+		return nil, v6.err
 	}
 	// Some servers say NXDOMAIN to AAAA where there is only nothing of that type; the answer to A is the one to believe.
 	return nil, absence(v4, name, "A")
 }
 
-func absence(a answer, name, qtype string) *LookupError {
+func absence(a lookup, name, qtype string) *LookupError {
 	if a.noName {
 		return &LookupError{Name: name, Type: qtype, Detail: "no such name", kind: lookupNoName}
 	}

@@ -391,9 +391,12 @@ func (w *world) discover(addr string, change ...func(*resolver.Options)) (resolv
 	return res, resolver.NewReport(res, judge(res, w.root), true)
 }
 
+// oneByOne asks one place after the other.
+func oneByOne(o *resolver.Options) { o.Sequential = true }
+
 // judge trusts one authority, or none.
 func judge(res resolver.Result, anchor *testpki.CA) trust.Judgement {
-	q := trust.Question{Address: res.Address, Purpose: trust.Encrypt, Candidates: res.Certificates(), At: testpki.Now()}
+	q := trust.Question{Address: res.Subject, Purpose: trust.Encrypt, Candidates: res.Certificates(), At: testpki.Now()}
 	if anchor != nil {
 		q.Anchors = []*x509.Certificate{anchor.Cert}
 	}
