@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -35,7 +36,7 @@ func ParseCertificates(body []byte) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("%w: nothing at all", ErrNoCertificates)
 	case bytes.Contains(trimmed, []byte("-----BEGIN ")):
 		b.pem(trimmed)
-	case body[0] == 0x30: // SEQUENCE: Certificate or ContentInfo
+	case body[0] == tagSequence: // SEQUENCE: Certificate or ContentInfo
 		b.der(body)
 	default:
 		der, err := base64.StdEncoding.DecodeString(string(bytes.Join(bytes.Fields(trimmed), nil)))
@@ -131,34 +132,18 @@ func (b *bag) add(c *x509.Certificate) {
 	b.certs = append(b.certs, c)
 }
 
-// cutElement cuts a DER element of definite length off; nil if the octets do not begin with one, with all of them as the rest: BER of
-// indefinite length is for package cms to read.
+// cutElement cuts a DER element of definite length off, header included; nil if the octets do not begin with one, with all of them as
+// the rest: BER of indefinite length is for package cms to read.
 func cutElement(b []byte) (element, rest []byte) {
-	if len(b) < 2 || b[0] != 0x30 {
+	_, rest, ok := cut(b, tagSequence)
+	if !ok {
 		return nil, b
 	}
-	length, header := int(b[1]), 2
-	if octets := length & 0x7f; length >= 0x80 {
-		if octets == 0 || octets > 3 || len(b) < 2+octets {
-			return nil, b
-		}
-		length = 0
-		for _, o := range b[2 : 2+octets] {
-			length = length<<8 | int(o)
-		}
-		header += octets
-	}
-	if len(b)-header < length {
-		return nil, b
-	}
-	return b[:header+length], b[header+length:]
+	return b[:len(b)-len(rest)], rest
 }
 
 // isContentInfo tells a CMS message from a certificate: the one begins with an OBJECT IDENTIFIER inside, the other with a SEQUENCE.
 func isContentInfo(element []byte) bool {
-	header := 2
-	if element[1] >= 0x80 {
-		header += int(element[1] & 0x7f)
-	}
-	return len(element) > header && element[header] == 0x06
+	content, _, _ := cut(element, tagSequence)
+	return len(content) > 0 && content[0] == asn1.TagOID
 }

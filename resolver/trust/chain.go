@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +15,7 @@ import (
 // node is a certificate with what the search asks of it again and again, found out once.
 type node struct {
 	cert    *x509.Certificate
+	number  uint32 // in the order in which the pool met it
 	subject string // canonical, RFC 5280 §7.1
 	issuer  string
 	anchor  bool
@@ -43,6 +45,7 @@ type pool struct {
 	fetches   int
 	given     int // certificates of the question
 	fetched   int // certificates that Issuers gave
+	nodes     uint32
 }
 
 // link is one signature: it holds for every certificate of the same key.
@@ -77,7 +80,8 @@ func (p *pool) stranger(c *x509.Certificate) bool {
 }
 
 func (p *pool) add(c *x509.Certificate, anchor bool) {
-	n := &node{cert: c, subject: canonical(c.RawSubject).key(), issuer: canonical(c.RawIssuer).key(), anchor: anchor}
+	n := p.node(c)
+	n.anchor = anchor
 	p.known[string(c.Raw)] = n
 	p.all = append(p.all, n)
 	p.bySubject[n.subject] = append(p.bySubject[n.subject], n)
@@ -89,7 +93,12 @@ func (p *pool) candidate(c *x509.Certificate) *node {
 	if n := p.known[string(c.Raw)]; n != nil {
 		return n
 	}
-	return &node{cert: c, subject: canonical(c.RawSubject).key(), issuer: canonical(c.RawIssuer).key()}
+	return p.node(c)
+}
+
+func (p *pool) node(c *x509.Certificate) *node {
+	p.nodes++
+	return &node{cert: c, number: p.nodes, subject: canonical(c.RawSubject).key(), issuer: canonical(c.RawIssuer).key()}
 }
 
 // rises tells whether anybody who may have issued n leads to an anchor, going by names alone. It spares the search the parts of a
@@ -462,15 +471,13 @@ func checkSignature(child, issuer *x509.Certificate) error {
 
 // fell records a branch that a rule ended.
 func (s *search) fell(path []*node, up *node, row *row, detail string) {
-	chain := append(certificates(path), up.cert)
-	s.note(Path{Chain: chain, Anchored: up.anchor, Check: row.name, Citation: row.citation, Detail: shorten(detail)})
+	s.note(append(path[:len(path):len(path)], up), Path{Anchored: up.anchor, Check: row.name, Citation: row.citation, Detail: detail})
 }
 
 // mismatch records an issuer that the certificate seems to point to and that did not sign it.
 func (s *search) mismatch(path []*node, up *node, err error) {
 	if top := path[len(path)-1]; err != errBudget && keyIDsAgree(top.cert, up.cert) {
-		s.note(Path{Chain: append(certificates(path), up.cert), Anchored: up.anchor, Check: "signature", Citation: citeSignature,
-			Detail: shorten(notSigned(top, up))})
+		s.note(append(path[:len(path):len(path)], up), Path{Anchored: up.anchor, Check: "signature", Citation: citeSignature, Detail: notSigned(top, up)})
 	}
 }
 
@@ -478,18 +485,14 @@ func notSigned(child, issuer *node) string {
 	return fmt.Sprintf("the signature of %s is not one of %s", label(child.cert), label(issuer.cert))
 }
 
-// note keeps one path as evidence, once.
-func (s *search) note(p Path) {
+// note keeps one path as evidence, once. The chosen one has always room.
+func (s *search) note(path []*node, p Path) {
 	if len(s.v.result.Paths) >= maxEvidence && !p.Chosen {
 		return
 	}
-	var key strings.Builder
-	for _, c := range p.Chain {
-		fmt.Fprintf(&key, "%p ", c)
-	}
-	key.WriteString(p.Check)
-	if !s.noted[key.String()] {
-		s.noted[key.String()] = true
+	if key := identity(path) + p.Check; !s.noted[key] {
+		s.noted[key] = true
+		p.Chain, p.Detail = certificates(path), shorten(p.Detail)
 		s.v.result.Paths = append(s.v.result.Paths, p)
 	}
 }
@@ -519,7 +522,7 @@ func (s *search) explain(path, issuers []*node, looped bool) {
 // stopped keeps the reason of the longest path, the first among equals, and tells whether this is it.
 func (s *search) stopped(path []*node, why string) bool {
 	if why != "" {
-		s.note(Path{Chain: certificates(path), Check: "path", Citation: citePath, Detail: shorten(why)})
+		s.note(path, Path{Check: "path", Citation: citePath, Detail: why})
 	}
 	if len(path) <= len(s.longest) {
 		return false
@@ -529,10 +532,13 @@ func (s *search) stopped(path []*node, why string) bool {
 }
 
 func issuerLabel(c *x509.Certificate) string {
-	if n := c.Issuer.String(); n != "" {
-		return n
+	switch {
+	case len(c.RawIssuer) > maxLabel:
+		return fmt.Sprintf("with a name of %d octets", len(c.RawIssuer))
+	case len(c.Issuer.Names) == 0:
+		return "without a name"
 	}
-	return "without a name"
+	return c.Issuer.String()
 }
 
 func certificates(path []*node) []*x509.Certificate {
@@ -548,9 +554,9 @@ func certificates(path []*node) []*x509.Certificate {
 
 // identity is a key for a path.
 func identity(path []*node) string {
-	var b strings.Builder
+	b := make([]byte, 0, 4*maxDepth)
 	for _, n := range path {
-		fmt.Fprintf(&b, "%p ", n)
+		b = binary.BigEndian.AppendUint32(b, n.number)
 	}
-	return b.String()
+	return string(b)
 }

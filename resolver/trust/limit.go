@@ -31,6 +31,8 @@ const (
 	maxEvidence = 48
 	// maxDetail is the length in octets of one reason.
 	maxDetail = 600
+	// maxLabel is the length in octets of a distinguished name that is written into a reason.
+	maxLabel = 1 << 10
 	// maxRSABits keeps the cost of one verification bounded; nobody issues longer keys.
 	maxRSABits = 8192
 	// maxComparisons is the number of (name, name constraint) pairs compared for one candidate: a few milliseconds. A thousand names

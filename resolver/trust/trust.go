@@ -334,12 +334,12 @@ func (v *view) try(path []*node) bool {
 	}
 	r.Usable = failure == len(table)
 	if path != nil {
-		tried := Path{Chain: certificates(path), Anchored: true, Chosen: r.Usable}
+		tried := Path{Anchored: true, Chosen: r.Usable}
 		if !r.Usable {
 			row, got := table[failure], checks[failure]
 			tried.Check, tried.Citation, tried.Detail = row.name, row.citation, got.Detail
 		}
-		v.search.note(tried)
+		v.search.note(path, tried)
 	}
 	return r.Usable
 }

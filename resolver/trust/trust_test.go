@@ -270,15 +270,7 @@ func strict(opts ...testpki.Option) func(*testing.T, world) trust.Question {
 // twice repeats the first extension of a certificate (RFC 5280 §4.2 allows one of a kind). The signature does not fit any more, which
 // a parser does not look at.
 func twice(t testing.TB, der []byte) []byte {
-	var c struct {
-		TBS struct {
-			Version                                           asn1.RawValue `asn1:"explicit,tag:0"`
-			Serial, Algorithm, Issuer, Validity, Subject, Key asn1.RawValue
-			Extensions                                        []asn1.RawValue `asn1:"explicit,tag:3"`
-		}
-		Algorithm asn1.RawValue
-		Signature asn1.BitString
-	}
+	var c certificate
 	if _, err := asn1.Unmarshal(der, &c); err != nil {
 		t.Fatal(err)
 	}
