@@ -31,9 +31,8 @@ func (s *session) compare(q *request) error {
 	if err := s.charge(q); err != nil {
 		return err
 	}
-	base, err := q.tree.Find(name)
+	base, err := s.find(q, name)
 	if err != nil {
-		s.missed(q, err)
 		return err
 	}
 	d, known := dit.Describe(description)

@@ -149,13 +149,13 @@ func (l *limiter) search(peer netip.Addr, at time.Time) denial {
 	return over
 }
 
-// miss counts a search that found nothing.
-func (l *limiter) miss(peer netip.Addr, at time.Time) {
+// miss counts addresses, or names, that were asked for and are not there.
+func (l *limiter) miss(peer netip.Addr, at time.Time, n int) {
 	s := l.shard(peer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.get(l, peer, at)
-	b.misses++
+	b.misses += float64(n)
 	s.put(l, peer, b)
 }
 

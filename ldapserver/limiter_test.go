@@ -40,7 +40,7 @@ func TestBudgetsComeBackWithTime(t *testing.T) {
 	}
 	at = at.Add(2 * time.Hour)
 	for range 10 {
-		l.miss(p, at)
+		l.miss(p, at, 1)
 	}
 	if l.search(p, at) != overMisses || l.search(p, at.Add(time.Second)) != overNothing {
 		t.Error("ten misses must stop the peer for half a second")

@@ -59,6 +59,7 @@ type request struct {
 	extras   extras
 	next     next
 	entries  int
+	guesses  int  // at addresses that are not there
 	final    bool // it cannot be canceled (RFC 3909 §2)
 }
 

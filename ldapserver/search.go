@@ -1,6 +1,7 @@
 package ldapserver
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"time"
@@ -56,9 +57,8 @@ func (s *session) search(q *request) error {
 		}
 		p.limitPage(q.paged.size)
 	}
-	base, err := q.tree.Find(p.base)
+	base, err := s.find(q, p.base)
 	if err != nil {
-		s.missed(q, err)
 		return err
 	}
 	switch {
@@ -68,8 +68,9 @@ func (s *session) search(q *request) error {
 		err = s.offer(q, p, base.Entry())
 	case pinned:
 		if err = s.named(q, p, base, pins); err == nil && q.entries == 0 && p.skipped == 0 {
-			s.miss(q)
+			q.guesses = max(q.guesses, 1)
 		}
+		s.missed(q)
 	case listing:
 		err = s.list(q, p, base)
 	default:
@@ -96,22 +97,27 @@ func (s *session) charge(q *request) error {
 	return errBusy
 }
 
-// missed counts a name that is not there as a guess at an address.
-func (s *session) missed(q *request, err error) {
+// find resolves a name. One that is not there is a guess at an address.
+func (s *session) find(q *request, name []byte) (dit.Base, error) {
+	base, err := q.tree.Find(name)
 	var missing *dit.NoSuchObject
 	if errors.As(err, &missing) {
-		s.miss(q)
+		q.guesses++
+		s.missed(q)
+	}
+	return base, err
+}
+
+// missed takes the guesses of a request from the client's budget.
+func (s *session) missed(q *request) {
+	if p := &s.client.peer; !p.exempt && q.guesses > 0 {
+		s.server.limiter.miss(p.counted, q.at, q.guesses)
 	}
 }
 
-// miss counts a search that found nothing.
-func (s *session) miss(q *request) {
-	if p := &s.client.peer; !p.exempt {
-		s.server.limiter.miss(p.counted, q.at)
-	}
-}
-
-// named offers the entries that the filter pins.
+// named offers the entries that the filter pins. Every address that is not
+// there is a guess by itself, or guesses were free beside an address that is.
+// Domain names are no secret.
 func (s *session) named(q *request, p *query, base dit.Base, pins [][]byte) error {
 	seen := s.pinned[:len(pins)]
 	defer func() {
@@ -123,6 +129,9 @@ func (s *session) named(q *request, p *query, base dit.Base, pins [][]byte) erro
 		e := &seen[i]
 		if !q.tree.FindMail(e, value) || !base.Contains(e, p.scope) {
 			e.Reset() // the same as no other
+			if bytes.IndexByte(value, '@') >= 0 {
+				q.guesses++
+			}
 			continue
 		}
 		repeated := false
