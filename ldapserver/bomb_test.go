@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -265,12 +266,12 @@ func (h *heapWatch) growth() int {
 // and samples the heap, while a neighbour on a connection of its own searches
 // and must be answered every time.
 func TestBombsStayWithinTheirMemory(t *testing.T) {
-	const together = 24
+	const together = 16
 	o := ldapserver.Options{PDUTimeout: time.Minute, IdleTimeout: time.Minute}
 	addr := start(t, world(t, dit.Options{}), o)
 	for _, b := range bombs() {
 		if b.times > 64 {
-			b.times = max(64, b.times/16) // with 24 connections it is more than one bomb all the same
+			b.times = max(32, b.times/16) // with 16 connections it is one bomb all the same
 		}
 		stopNeighbour := goodNeighbour(t, addr)
 		wires := make([]wire, together)
@@ -376,17 +377,18 @@ func TestHalfMessagesAreCutOff(t *testing.T) {
 	}
 }
 
-// TestClientsThatDoNotReadHoldLittle: they ask for much and take nothing. The
-// answers must not pile up, and the clients are cut off.
+// TestClientsThatDoNotReadHoldLittle: they ask for much and take nothing. When
+// neither side goes on, little has piled up; then the clients are cut off.
 func TestClientsThatDoNotReadHoldLittle(t *testing.T) {
 	const together = 16
 	large := published(t, dit.Options{}, "b.direct.test=ORG", "bob@b.direct.test=BOB-2"+strings.Repeat("c", 20000), "carol@b.direct.test=x")
-	addr := start(t, large, ldapserver.Options{WriteTimeout: 500 * time.Millisecond})
+	addr := start(t, large, ldapserver.Options{WriteTimeout: 2 * time.Second})
 	stopNeighbour := goodNeighbour(t, addr)
 	request := ask{base: top, scope: 2, filter: equal("mail", "bob@b.direct.test")}.pdu(1)
 	pipeline := bytes.Repeat(request, 2000) // asks for 40 MB
-	heap := watchHeap()
+	before := liveHeap()
 	var all sync.WaitGroup
+	var written atomic.Int64
 	for range together {
 		w := dial(t, addr)
 		_ = w.Conn.(*net.TCPConn).SetReadBuffer(4096)
@@ -395,7 +397,9 @@ func TestClientsThatDoNotReadHoldLittle(t *testing.T) {
 			// Writing ends when the server has cut off: it does not read while
 			// answers wait, and the kernel holds only so much.
 			for {
-				if _, err := w.Write(pipeline); err != nil {
+				n, err := w.Write(pipeline)
+				written.Add(int64(n))
+				if err != nil {
 					if err := timedOut(err); err != nil {
 						t.Error(err)
 					}
@@ -404,11 +408,23 @@ func TestClientsThatDoNotReadHoldLittle(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
-	if per := heap.growth() / together; per > maxGrowth {
-		t.Errorf("%d octets of heap for each client that does not read", per)
+	// What is allocated while the collector runs counts as alive: of a few looks the
+	// least one is nearest to what is held.
+	held := uint64(1 << 62)
+	for range 10 {
+		time.Sleep(100 * time.Millisecond)
+		held = min(held, liveHeap())
 	}
+	per := (int(held) - int(before)) / together
+	t.Logf("%d octets of heap for each client that does not read", per)
+	if per > maxGrowth {
+		t.Errorf("that is more than %d", maxGrowth)
+	}
+	all.Wait()
 	if stopNeighbour() == 0 {
 		t.Error("the neighbour was not served")
+	}
+	if n := written.Load() / together; n > 16<<20 {
+		t.Errorf("the server took %d octets of requests from each client that did not read", n)
 	}
 }

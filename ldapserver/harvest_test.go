@@ -34,10 +34,10 @@ const (
 	knownToAskerDN = "uid=zq0007," + top
 )
 
-func crowded(t testing.TB, o dit.Options) *dit.Tree {
+func crowded(t testing.TB, n int, o dit.Options) *dit.Tree {
 	t.Helper()
 	owners := []string{"b.direct.test=ORG"}
-	for i := range population {
+	for i := range n {
 		owners = append(owners, fmt.Sprintf("zq%04d@b.direct.test=certificate of zq%04d@b.direct.test", i, i))
 	}
 	return published(t, o, owners...)
@@ -237,7 +237,7 @@ func TestStrangersLearnNoAddress(t *testing.T) {
 	if len(distinct) < 200 || len(distinct) != len(attempts) {
 		t.Fatalf("%d attempts, %d of them distinct", len(attempts), len(distinct))
 	}
-	addr := start(t, crowded(t, dit.Options{}), ldapserver.Options{})
+	addr := start(t, crowded(t, population, dit.Options{}), ldapserver.Options{})
 	requests := 0
 	for _, a := range attempts {
 		requests += len(a.pdus)
@@ -251,7 +251,7 @@ func TestStrangersLearnNoAddress(t *testing.T) {
 // TestTheListingAttemptsWouldListAnOpenDirectory shows that the attempts are
 // good ones: where listing is allowed, many of them list.
 func TestTheListingAttemptsWouldListAnOpenDirectory(t *testing.T) {
-	addr := openDirectory(t)
+	addr := start(t, crowded(t, 300, dit.Options{Anonymous: dit.AnonymousList}), ldapserver.Options{SizeLimit: 3})
 	worked := 0
 	for _, a := range listingAttempts(t) {
 		if len(learned(t, addr, a)) > 0 {
@@ -263,16 +263,11 @@ func TestTheListingAttemptsWouldListAnOpenDirectory(t *testing.T) {
 	}
 }
 
-// openDirectory is the same directory where everybody may list.
-func openDirectory(t *testing.T) string {
-	return start(t, crowded(t, dit.Options{Anonymous: dit.AnonymousList}), ldapserver.Options{SizeLimit: 3})
-}
-
 // TestWhoIsThereIsNotInTheErrors compares the answers about somebody who is
 // there and somebody who is not, for requests that need no such answer: they
 // must be the same octets.
 func TestWhoIsThereIsNotInTheErrors(t *testing.T) {
-	addr := start(t, crowded(t, dit.Options{}), ldapserver.Options{})
+	addr := start(t, crowded(t, population, dit.Options{}), ldapserver.Options{})
 	w := dial(t, addr)
 	request := func(name string, f func(dn string) []byte) {
 		t.Helper()
@@ -411,7 +406,7 @@ func answered(t *testing.T, w wire, pdu func() []byte) (n int) {
 // extensions, as somebody at a shell does.
 func TestInteropHarvestByLdapsearch(t *testing.T) {
 	peerOrSkip(t, "ldapsearch")
-	addr := start(t, crowded(t, dit.Options{}), ldapserver.Options{})
+	addr := start(t, crowded(t, population, dit.Options{}), ldapserver.Options{})
 	for _, args := range [][]string{
 		{}, {"-b", ""}, {"-b", top}, {"-b", top, "-s", "one"}, {"-b", top, "-s", "children"}, {"-b", top, "-z", "0", "-l", "0", "mail=*"},
 		{"-b", top, "-E", "pr=100/noprompt", "(mail=*)", "mail"}, {"-b", top, "-E", "!pr=100/noprompt", "(mail=*)", "mail"},

@@ -418,7 +418,7 @@ func killed(t *testing.T, n *testnode.Node, q *questioner, s *subject, r *rand.R
 	s.turn.Add(1)
 	answer := make(chan error, 1)
 	go func() { answer <- orders(context.Background(), n.Client.Do)(s, wanted) }()
-	time.Sleep(time.Duration(r.IntN(8000)) * time.Microsecond)
+	time.Sleep(time.Duration(r.IntN(3000)) * time.Microsecond)
 	n.Kill()
 	err := <-answer
 	n.Launch()
