@@ -100,6 +100,9 @@ func (s *session) charge(q *request) error {
 // find resolves a name. One that is not there is a guess at an address.
 func (s *session) find(q *request, name []byte) (dit.Base, error) {
 	base, err := q.tree.Find(name)
+	if err == nil {
+		return base, nil // without the allocation of what follows
+	}
 	var missing *dit.NoSuchObject
 	if errors.As(err, &missing) {
 		q.guesses++
