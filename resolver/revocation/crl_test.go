@@ -203,7 +203,7 @@ func TestScope(t *testing.T) {
 // TestTimesOfLists: a list speaks from thisUpdate to nextUpdate, clocks allowed for.
 func TestTimesOfLists(t *testing.T) {
 	ca := testpki.New(t).Root("Root")
-	now := testpki.Now()
+	now := clock()
 	c := read(t, makeList(t, ca.Pair, listOptions{this: now, next: now.Add(24 * time.Hour)}))
 	for _, tc := range []struct {
 		at time.Time

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,9 @@ import (
 	"directnode/resolver/revocation"
 	"directnode/resolver/trust"
 )
+
+// clock is the moment at which the tests judge. The library that makes answers writes the present into them.
+var clock = sync.OnceValue(func() time.Time { return time.Now().UTC().Truncate(time.Second) })
 
 // web serves what issuers publish: by path, whatever a test puts there.
 type web struct {
@@ -90,7 +94,7 @@ func service(t *testing.T, f revocation.Fetcher, dir string) *revocation.Service
 	return s
 }
 
-// listOptions is what a test wants of a list; the zero value is an empty one that speaks about testpki.Now.
+// listOptions is what a test wants of a list; the zero value is an empty one that speaks about the clock of the tests.
 type listOptions struct {
 	revoked    []int64
 	reason     int
@@ -102,7 +106,7 @@ type listOptions struct {
 
 func makeList(t testing.TB, ca testpki.Pair, o listOptions) []byte {
 	t.Helper()
-	now := testpki.Now()
+	now := clock()
 	template := &x509.RevocationList{
 		Number: big.NewInt(max(1, o.number)), ThisUpdate: now.Add(-time.Hour), NextUpdate: now.Add(23 * time.Hour), ExtraExtensions: o.extensions,
 	}
@@ -136,7 +140,7 @@ type answerOptions struct {
 // makeAnswer signs an answer about a certificate of issuer with the key of signer.
 func makeAnswer(t testing.TB, cert *x509.Certificate, issuer, signer testpki.Pair, o answerOptions) []byte {
 	t.Helper()
-	now := testpki.Now()
+	now := clock()
 	template := ocsp.Response{
 		Status: o.status, SerialNumber: cert.SerialNumber, ThisUpdate: now.Add(-time.Minute), NextUpdate: now.Add(time.Hour), IssuerHash: o.hash,
 		Certificate: o.embed, ExtraExtensions: o.extensions,
@@ -187,7 +191,7 @@ func withNonce(t testing.TB, response, nonce []byte, key crypto.Signer) []byte {
 	must(nil, err)
 	tagged, err := asn1.Marshal(asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, IsCompound: true, Bytes: list})
 	must(nil, err)
-	basic.Data.Bytes = append(basic.Data.Bytes, tagged...)
+	basic.Data.Bytes = slices.Concat(basic.Data.Bytes, tagged)
 	basic.Data.FullBytes = nil
 	data, err := asn1.Marshal(basic.Data)
 	must(nil, err)
