@@ -20,11 +20,11 @@ type answer struct {
 
 // heldAnswer looks at what a responder said before.
 func (q *question) heldAnswer() (trust.RevocationResult, bool) {
-	a, url, ok := q.s.answerOf(q.id, q.at)
+	a, url, ok := q.s.answerOf(q.id, q.now)
 	if !ok {
 		return trust.RevocationResult{}, false
 	}
-	err := a.Current(q.at)
+	err := a.speaks(q.at, q.now)
 	switch {
 	case a.Status == trust.StatusRevoked:
 		// What is revoked stays so; an answer does not have to be new to say it.
@@ -74,7 +74,7 @@ func (q *question) askResponders(ctx context.Context) (trust.RevocationResult, b
 // ask puts the question to one responder, unless that failed a moment ago. A failure without a reason is none.
 func (s *Service) ask(ctx context.Context, q *question, url string) (Answer, failure) {
 	key := "ocsp " + q.id + " " + url
-	if f, ok := s.failing(key, q.at); ok {
+	if f, ok := s.failing(key, q.now); ok {
 		return Answer{}, f
 	}
 	if s.fetch == nil {
@@ -89,10 +89,10 @@ func (s *Service) ask(ctx context.Context, q *question, url string) (Answer, fai
 	case flown:
 		return a, f
 	}
-	if f, ok := s.failing(key, q.at); ok {
+	if f, ok := s.failing(key, q.now); ok {
 		return Answer{}, f
 	}
-	if a, _, ok := s.answerOf(q.id, q.at); ok && a.Current(q.at) == nil {
+	if a, _, ok := s.answerOf(q.id, q.now); ok && a.speaks(q.at, q.now) == nil {
 		return a, failure{}
 	}
 	return Answer{}, failure{why: "somebody else who asked it gave up", temporary: true}
@@ -105,7 +105,7 @@ func (s *Service) putQuestion(ctx context.Context, q *question, url string) (Ans
 		err = errors.New("it does not know the certificate")
 	}
 	if err != nil {
-		f := failure{why: clip(reasonOf(err)), temporary: temporary(err), until: q.at.Add(retryTime)}
+		f := failure{why: clip(reasonOf(err)), temporary: temporary(err), until: q.now.Add(retryTime)}
 		s.remember(ctx, "ocsp "+q.id+" "+url, f)
 		return Answer{}, f
 	}
@@ -117,7 +117,7 @@ func (s *Service) putQuestion(ctx context.Context, q *question, url string) (Ans
 // response without the nonce is taken: most responders sign ahead (RFC 5019 §4), and Current bounds the age.
 func (s *Service) exchange(ctx context.Context, q *question, url string) (Answer, []byte, error) {
 	var declined error
-	for _, nonce := range [][]byte{newNonce(), nil} {
+	for _, nonce := range [][]byte{s.nonce(q), nil} {
 		body, err := Question(q.cert, q.issuer, nonce)
 		if err != nil {
 			return Answer{}, nil, err
@@ -126,13 +126,13 @@ func (s *Service) exchange(ctx context.Context, q *question, url string) (Answer
 		if err != nil {
 			return Answer{}, nil, err
 		}
-		a, err := ReadAnswer(raw, q.cert, q.issuer, nonce, q.at)
+		a, err := ReadAnswer(raw, q.cert, q.issuer, nonce, q.now)
 		if errors.Is(err, ErrDeclined) && nonce != nil {
 			declined = err
 			continue
 		}
 		if err == nil {
-			err = a.Current(q.at)
+			err = a.speaks(q.at, q.now)
 		}
 		return a, raw, err
 	}
@@ -147,7 +147,7 @@ func (s *Service) keep(q *question, url string, a Answer, raw []byte) {
 		s.mu.Unlock()
 		return
 	}
-	s.answers[q.id] = &answer{url: url, known: &a, fetched: q.at, used: q.at}
+	s.answers[q.id] = &answer{url: url, known: &a, fetched: q.now, used: q.now}
 	victim := ""
 	if len(s.answers) > maxAnswers {
 		for id, x := range s.answers {
@@ -171,15 +171,15 @@ func (s *Service) keep(q *question, url string, a Answer, raw []byte) {
 }
 
 // answerOf gives what is kept of a certificate, out of memory or from the disk.
-func (s *Service) answerOf(id string, at time.Time) (Answer, string, bool) {
+func (s *Service) answerOf(id string, now time.Time) (Answer, string, bool) {
 	s.mu.Lock()
 	x := s.answers[id]
 	if x == nil {
 		s.mu.Unlock()
 		return Answer{}, "", false
 	}
-	if at.After(x.used) {
-		x.used = at
+	if now.After(x.used) {
+		x.used = now
 	}
 	known, url := x.known, x.url
 	s.mu.Unlock()

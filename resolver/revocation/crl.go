@@ -545,10 +545,13 @@ func (c *CRL) Find(serial *big.Int) (Entry, bool) {
 	return Entry{at, int(reason)}, found
 }
 
-// Current says why the list does not speak about a moment.
-func (c *CRL) Current(at time.Time) error {
+// Current says why the list does not speak about a moment that is the present.
+func (c *CRL) Current(at time.Time) error { return c.speaks(at, at) }
+
+// speaks is Current for a moment that may be past: a list that was made since speaks about it too.
+func (c *CRL) speaks(at, now time.Time) error {
 	switch {
-	case c.ThisUpdate.After(at.Add(skew)):
+	case c.ThisUpdate.After(now.Add(skew)):
 		return fmt.Errorf("the list is of %s, which is yet to come", stamp(c.ThisUpdate))
 	case at.After(c.until()):
 		return fmt.Errorf("the list expired %s", stamp(c.until()))

@@ -150,7 +150,7 @@ func (h head) pair() (cert, issuer *x509.Certificate, err error) {
 }
 
 // download fetches a list, into the folder if there is one, and keeps it if it is accepted. size is that of the file.
-func (s *Service) download(ctx context.Context, url string, issuer *x509.Certificate, at time.Time) (c *CRL, size int64, err error) {
+func (s *Service) download(ctx context.Context, url string, issuer *x509.Certificate, now time.Time) (c *CRL, size int64, err error) {
 	if s.dir == "" {
 		var body bytes.Buffer
 		if _, err := s.fetch.Save(ctx, fetch.CRL, url, &body); err != nil {
@@ -183,7 +183,7 @@ func (s *Service) download(ctx context.Context, url string, issuer *x509.Certifi
 	if err != nil {
 		return nil, 0, err
 	}
-	h := head{URL: url, Fetched: at.UTC(), Used: at.UTC(), Issuer: issuer.Raw, ThisUpdate: c.ThisUpdate.UTC(), Until: c.until().UTC()}
+	h := head{URL: url, Fetched: now.UTC(), Used: now.UTC(), Issuer: issuer.Raw, ThisUpdate: c.ThisUpdate.UTC(), Until: c.until().UTC()}
 	if err := s.makeRoom(url, c.Octets); err != nil {
 		return nil, 0, err
 	}
@@ -215,7 +215,7 @@ func (s *Service) write(name string, h head, body io.Reader) error {
 }
 
 func (s *Service) saveAnswer(q *question, url string, raw []byte) error {
-	h := head{URL: url, Fetched: q.at.UTC(), Used: q.at.UTC(), Issuer: q.issuer.Raw, Cert: q.cert.Raw}
+	h := head{URL: url, Fetched: q.now.UTC(), Used: q.now.UTC(), Issuer: q.issuer.Raw, Cert: q.cert.Raw}
 	return s.write(answerFile(q.id), h, bytes.NewReader(raw))
 }
 

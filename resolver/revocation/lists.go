@@ -29,7 +29,7 @@ type list struct {
 // held looks at the lists in memory and on disk for the word revoked: it counts whatever else is said, and however old the list is.
 func (q *question) held(urls []string) (trust.RevocationResult, bool) {
 	for _, url := range urls[:min(len(urls), maxURLs)] {
-		c := q.s.listOf(url, q.at)
+		c := q.s.listOf(url, q.now)
 		if c == nil || q.s.issued(url, c, q.issuer) != nil {
 			continue
 		}
@@ -48,7 +48,7 @@ func (q *question) held(urls []string) (trust.RevocationResult, bool) {
 // readLists asks the lists, those that are held and still speak first of all.
 func (q *question) readLists(ctx context.Context, urls []string) (trust.RevocationResult, bool) {
 	for _, url := range urls {
-		if c := q.s.listOf(url, q.at); c != nil && c.Current(q.at) == nil {
+		if c := q.s.listOf(url, q.now); c != nil && c.speaks(q.at, q.now) == nil {
 			if r, ok := q.judge(url, c, true); ok {
 				return r, true
 			}
@@ -58,10 +58,10 @@ func (q *question) readLists(ctx context.Context, urls []string) (trust.Revocati
 		if !q.take() {
 			break
 		}
-		c, f := q.s.fetchList(ctx, url, q.issuer, q.at)
+		c, f := q.s.fetchList(ctx, url, q.issuer, q.now)
 		if f.why != "" {
 			q.failed("list "+clip(url), f)
-			c = q.s.listOf(url, q.at) // an old one may still tell until when it said good
+			c = q.s.listOf(url, q.now) // an old one may still tell until when it said good
 		}
 		if c == nil {
 			continue
@@ -85,7 +85,7 @@ func (q *question) judge(url string, c *CRL, cached bool) (trust.RevocationResul
 		return trust.RevocationResult{}, false
 	}
 	e, found := c.Find(q.cert.SerialNumber)
-	current := c.Current(q.at)
+	current := c.speaks(q.at, q.now)
 	switch {
 	case found:
 	case partial:
@@ -114,15 +114,15 @@ func (q *question) byList(url string, c *CRL, e Entry, found bool) trust.Revocat
 }
 
 // listOf gives a list that is kept, out of memory or from the disk, nil if there is none.
-func (s *Service) listOf(url string, at time.Time) *CRL {
+func (s *Service) listOf(url string, now time.Time) *CRL {
 	s.mu.Lock()
 	l := s.lists[url]
 	if l == nil || l.fetched.IsZero() {
 		s.mu.Unlock()
 		return nil
 	}
-	if at.After(l.used) {
-		l.used = at
+	if now.After(l.used) {
+		l.used = now
 	}
 	c := l.crl
 	s.mu.Unlock()
@@ -210,9 +210,9 @@ func (s *Service) issued(url string, c *CRL, issuer *x509.Certificate) error {
 }
 
 // fetchList fetches a list, unless that failed a moment ago, and keeps it if it is one of the issuer's. A failure without a reason is none.
-func (s *Service) fetchList(ctx context.Context, url string, issuer *x509.Certificate, at time.Time) (*CRL, failure) {
+func (s *Service) fetchList(ctx context.Context, url string, issuer *x509.Certificate, now time.Time) (*CRL, failure) {
 	key := "list " + url
-	if f, ok := s.failing(key, at); ok {
+	if f, ok := s.failing(key, now); ok {
 		return nil, f
 	}
 	if s.fetch == nil {
@@ -220,30 +220,30 @@ func (s *Service) fetchList(ctx context.Context, url string, issuer *x509.Certif
 	}
 	var c *CRL
 	var f failure
-	flown, err := s.flight(ctx, key, func() { c, f = s.bring(ctx, url, issuer, at) })
+	flown, err := s.flight(ctx, key, func() { c, f = s.bring(ctx, url, issuer, now) })
 	switch {
 	case err != nil:
 		return nil, failure{why: "no answer in time", temporary: true}
 	case flown:
 		return c, f
 	}
-	if f, ok := s.failing(key, at); ok {
+	if f, ok := s.failing(key, now); ok {
 		return nil, f
 	}
-	if c := s.listOf(url, at); c != nil {
+	if c := s.listOf(url, now); c != nil {
 		return c, failure{}
 	}
 	return nil, failure{why: "somebody else who asked for it gave up", temporary: true}
 }
 
 // bring is what fetchList does for all who wait.
-func (s *Service) bring(ctx context.Context, url string, issuer *x509.Certificate, at time.Time) (*CRL, failure) {
-	c, size, err := s.download(ctx, url, issuer, at)
+func (s *Service) bring(ctx context.Context, url string, issuer *x509.Certificate, now time.Time) (*CRL, failure) {
+	c, size, err := s.download(ctx, url, issuer, now)
 	if err != nil {
-		f := failure{why: clip(reasonOf(err)), temporary: temporary(err), until: at.Add(retryTime)}
+		f := failure{why: clip(reasonOf(err)), temporary: temporary(err), until: now.Add(retryTime)}
 		s.remember(ctx, "list "+url, f)
 		if ctx.Err() != nil {
-			s.want(url, issuer, at)
+			s.want(url, issuer, now)
 		}
 		return nil, f
 	}
@@ -255,18 +255,18 @@ func (s *Service) bring(ctx context.Context, url string, issuer *x509.Certificat
 		l = &list{url: url}
 		s.lists[url] = l
 	}
-	l.issuer, l.fetched, l.used, l.octets = bytes.Clone(issuer.Raw), at, at, size
+	l.issuer, l.fetched, l.used, l.octets = bytes.Clone(issuer.Raw), now, now, size
 	s.install(l, c)
 	s.log.Info("revocation list fetched", "url", clip(url), "issuer", clip(issuer.Subject.String()), "entries", c.Entries(), "octets", c.Octets, "next_update", c.NextUpdate)
 	return c, failure{}
 }
 
 // want notes a list that is too slow for a question, so that Refresh fetches it without haste.
-func (s *Service) want(url string, issuer *x509.Certificate, at time.Time) {
+func (s *Service) want(url string, issuer *x509.Certificate, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lists[url] == nil && len(s.lists) < maxLists {
-		s.lists[url] = &list{url: url, issuer: bytes.Clone(issuer.Raw), used: at}
+		s.lists[url] = &list{url: url, issuer: bytes.Clone(issuer.Raw), used: now}
 	}
 }
 

@@ -40,10 +40,13 @@ func (a Answer) until() time.Time {
 	return end
 }
 
-// Current says why the answer does not speak about a moment.
-func (a Answer) Current(at time.Time) error {
+// Current says why the answer does not speak about a moment that is the present.
+func (a Answer) Current(at time.Time) error { return a.speaks(at, at) }
+
+// speaks is Current for a moment that may be past.
+func (a Answer) speaks(at, now time.Time) error {
 	switch {
-	case a.ThisUpdate.After(at.Add(skew)):
+	case a.ThisUpdate.After(now.Add(skew)):
 		return fmt.Errorf("the answer is of %s, which is yet to come", stamp(a.ThisUpdate))
 	case at.After(a.until().Add(skew)):
 		return fmt.Errorf("the answer counted until %s", stamp(a.until()))

@@ -103,7 +103,7 @@ func (s *Service) do(ctx context.Context, c chore, at time.Time) {
 	if err != nil {
 		return
 	}
-	if _, f := s.ask(ctx, &question{s: s, cert: cert, issuer: issuer, at: at, id: c.id}, c.url); f.why != "" {
+	if _, f := s.ask(ctx, &question{s: s, cert: cert, issuer: issuer, at: at, now: at, id: c.id}, c.url); f.why != "" {
 		s.log.Warn("a responder was not asked again", "url", clip(c.url), "why", f.why)
 	}
 	s.restore(func() {

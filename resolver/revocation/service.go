@@ -31,6 +31,10 @@ type Options struct {
 	FS    durable.FS    // nil = the system's
 	Time  time.Duration // of one question, everything that is fetched for it included; 0 = 15 s
 	Log   *slog.Logger  // nil = silent
+
+	// Nonce makes the nonces of questions to responders; nil = at random. With it the moment of a question counts as the present, so that
+	// what was recorded can be judged again.
+	Nonce func(cert, issuer *x509.Certificate) []byte
 }
 
 // Service answers for the certificates of everybody. It implements trust.Revocation and may be used by any number of goroutines.
@@ -40,6 +44,7 @@ type Service struct {
 	fs    durable.FS
 	time  time.Duration
 	log   *slog.Logger
+	fixed func(cert, issuer *x509.Certificate) []byte // Options.Nonce
 
 	mu       sync.Mutex // guards all below; not held while anything is read or fetched
 	lists    map[string]*list
@@ -62,7 +67,7 @@ func (f failure) Error() string { return f.why }
 // those are read when they are needed.
 func Open(o Options) (*Service, error) {
 	s := &Service{
-		fetch: o.Fetch, dir: o.Dir, fs: o.FS, time: o.Time, log: o.Log,
+		fetch: o.Fetch, dir: o.Dir, fs: o.FS, time: o.Time, log: o.Log, fixed: o.Nonce,
 		lists: map[string]*list{}, answers: map[string]*answer{}, failures: map[string]failure{}, flights: map[string]chan struct{}{}, counts: map[string]uint64{},
 	}
 	if s.fs == nil {
@@ -87,12 +92,28 @@ func Open(o Options) (*Service, error) {
 func (s *Service) Status(ctx context.Context, cert, issuer *x509.Certificate, at time.Time) trust.RevocationResult {
 	ctx, cancel := context.WithTimeout(ctx, s.time)
 	defer cancel()
-	q := &question{s: s, cert: cert, issuer: issuer, at: at, id: identity(cert, issuer), left: maxURLs}
+	q := &question{s: s, cert: cert, issuer: issuer, at: at, now: s.present(at), id: identity(cert, issuer), left: maxURLs}
 	r := q.answer(ctx)
 	s.mu.Lock()
 	s.counts[r.Status.String()]++
 	s.mu.Unlock()
 	return r
+}
+
+// present is the moment of asking, for a decision about another moment.
+func (s *Service) present(at time.Time) time.Time {
+	if now := time.Now(); s.fixed == nil && now.After(at) {
+		return now
+	}
+	return at
+}
+
+// nonce for a question.
+func (s *Service) nonce(q *question) []byte {
+	if s.fixed != nil {
+		return s.fixed(q.cert, q.issuer)
+	}
+	return newNonce()
 }
 
 // identity names a certificate of an issuer: by the issuer's name and key and the serial number, as responders do.
@@ -109,7 +130,8 @@ func identity(cert, issuer *x509.Certificate) string {
 type question struct {
 	s            *Service
 	cert, issuer *x509.Certificate
-	at           time.Time
+	at           time.Time // of the decision, which may be past: a message is judged for when it came
+	now          time.Time // of asking
 	id           string
 	left         int // URLs that may still be asked
 

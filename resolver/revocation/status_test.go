@@ -407,6 +407,18 @@ func TestAnOldListIsNotPlayedBack(t *testing.T) {
 	}
 }
 
+// TestAMessageIsJudgedForWhenItCame: it waits until its sender's list can be fetched, and that list is younger than the message.
+func TestAMessageIsJudgedForWhenItCame(t *testing.T) {
+	w := newWeb(t)
+	root := testpki.New(t).Root("Root")
+	bob := root.Leaf("bob", testpki.CRLDP(w.url+atList), testpki.OCSP(w.url+atOCSP))
+	w.put(atList, makeList(t, root.Pair, listOptions{this: clock()}))
+	status(t, service(t, door(), ""), bob, root, clock().Add(-time.Hour), trust.StatusGood)
+	w.put(atList, nil)
+	w.responder(atOCSP, bob.Cert, root.Pair, root.Pair, answerOptions{this: clock()})
+	status(t, service(t, door(), ""), bob, root, clock().Add(-time.Hour), trust.StatusGood)
+}
+
 // TestRefreshIsAheadOfTheEnd, and what nobody asks for is forgotten.
 func TestRefreshIsAheadOfTheEnd(t *testing.T) {
 	w := newWeb(t)
