@@ -112,8 +112,15 @@ type Story interface {
 
 // Options are the agent's settings.
 type Options struct {
-	Hostname  string           // in Reporting-UA, Reporting-MTA and Message-IDs
-	Policy    trust.Policy     // certificate rules and the profile
+	Hostname string       // in Reporting-UA, Reporting-MTA and Message-IDs
+	Policy   trust.Policy // certificate rules and the profile
+
+	// Domains are policies of single domains of ours, instead of Policy; the profile is Policy's for all.
+	Domains map[direct.Domain]trust.Policy
+	// Issuers and Revocation are asked about the certificates of others; see trust.Question. nil = nobody.
+	Issuers    trust.Issuers
+	Revocation trust.Revocation
+
 	Transport cms.KeyTransport // how content keys travel to peers
 	Log       *slog.Logger
 }
@@ -156,8 +163,23 @@ func (a *Agent) audit(id string, v Verdict, purpose string) {
 	a.o.Log.Info("trust decision", attrs...)
 }
 
-// judge finds and evaluates the certificates of one correspondent.
-func (a *Agent) judge(ctx context.Context, f Finder, who direct.Address, anchors []*x509.Certificate, at time.Time) Verdict {
+// policy is that of a domain of ours.
+func (a *Agent) policy(d direct.Domain) trust.Policy {
+	if p, ok := a.o.Domains[d]; ok {
+		p.Profile = a.o.Policy.Profile
+		return p
+	}
+	return a.o.Policy
+}
+
+// evaluate asks what is asked about every certificate of others: issuers that it points to, and whether it was revoked.
+func (a *Agent) evaluate(ctx context.Context, own direct.Domain, q trust.Question) trust.Judgement {
+	q.Policy, q.Issuers, q.Revocation = a.policy(own), a.o.Issuers, a.o.Revocation
+	return trust.EvaluateContext(ctx, q)
+}
+
+// judge finds and evaluates the certificates of one correspondent for a domain of ours.
+func (a *Agent) judge(ctx context.Context, f Finder, who direct.Address, own direct.Domain, anchors []*x509.Certificate, at time.Time) Verdict {
 	found, err := f.Find(ctx, who)
 	v := Verdict{Address: who, Source: found.Source}
 	switch {
@@ -166,7 +188,7 @@ func (a *Agent) judge(ctx context.Context, f Finder, who direct.Address, anchors
 	case len(found.Certificates) == 0:
 		v.Refusal = &trust.Refusal{Check: "discovery", Citation: "AS 2.3", Kind: trust.NotFound, Detail: "no certificate is published for the address or its domain, neither in the DNS nor by LDAP"}
 	default:
-		j := trust.Evaluate(trust.Question{Address: who, Purpose: trust.Encrypt, Candidates: found.Certificates, Anchors: anchors, At: at, Policy: a.o.Policy})
+		j := a.evaluate(ctx, own, trust.Question{Address: who, Purpose: trust.Encrypt, Candidates: found.Certificates, Anchors: anchors, At: at})
 		v.Trusted, v.Refusal = j.Trusted(), j.Refusal()
 	}
 	return v

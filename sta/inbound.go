@@ -87,7 +87,11 @@ func (a *Agent) Receive(ctx context.Context, id string, env mail.Envelope, raw [
 	if err != nil {
 		return a.refuseWhole(ctx, id, env, err)
 	}
-	accepted, outcomes := a.accept(keys, id, boxes, sender, verified, received(env, at))
+	accepted, outcomes, fault := a.accept(ctx, keys, id, boxes, sender, verified, received(env, at))
+	if fault != nil && at.Sub(received(env, at)) < maxPatience {
+		// The signer may turn out to be good, and a message that is refused is gone.
+		return fault
+	}
 	if len(accepted) == 0 {
 		if err := a.story.Received(ctx, env, messageID(verified), outcomes); err != nil {
 			return err
@@ -247,22 +251,23 @@ func checkRecipients(h mail.Header, rcpts []direct.Address) error {
 }
 
 // accept judges the signers for every recipient by its domain's own anchors
-// (AS 4.2.3).
-func (a *Agent) accept(keys Keys, id string, boxes []box, sender direct.Address, v smime.Verified, at time.Time) ([]Accepted, []Outcome) {
-	var accepted []Accepted
-	var outcomes []Outcome
-	j := jury{a, keys, sender, v, at, make(map[juryKey]Verdict)}
+// (AS 4.2.3). fault is a refusal of a recipient that may be another later.
+func (a *Agent) accept(ctx context.Context, keys Keys, id string, boxes []box, sender direct.Address, v smime.Verified, at time.Time) (accepted []Accepted, outcomes []Outcome, fault error) {
+	j := jury{ctx, a, keys, sender, v, at, make(map[juryKey]Verdict)}
 	for _, b := range boxes {
 		verdict, notice := j.judgeFor(b)
 		a.audit(id, verdict, "verify for "+b.recipient.String())
 		if verdict.Refusal != nil {
+			if verdict.Refusal.Temporary() {
+				fault = verdict.Refusal
+			}
 			outcomes = append(outcomes, Outcome{b.recipient, "refused", reason(verdict.Refusal)})
 			continue
 		}
 		outcomes = append(outcomes, Outcome{b.recipient, "delivered", ""})
 		accepted = append(accepted, Accepted{b.recipient, sender, messageID(v), v, verdict.Trusted[0], notice})
 	}
-	return accepted, outcomes
+	return accepted, outcomes, fault
 }
 
 // judgeFor gives the verdict of one recipient. notice tells that the signer is
@@ -288,6 +293,7 @@ func (j *jury) judgeFor(b box) (verdict Verdict, notice bool) {
 // jury judges the signers of one message once for each domain and way: all
 // recipients of a domain have the same anchors.
 type jury struct {
+	ctx     context.Context // of the message
 	agent   *Agent
 	keys    Keys
 	sender  direct.Address
@@ -308,12 +314,12 @@ func (j *jury) of(d direct.Domain, way Way) Verdict {
 	if v, ok := j.reached[key]; ok {
 		return v
 	}
-	q := trust.Question{Address: j.sender, Purpose: trust.Verify, Anchors: j.keys.Anchors(d, way), At: j.at, Policy: j.agent.o.Policy}
+	q := trust.Question{Address: j.sender, Purpose: trust.Verify, Anchors: j.keys.Anchors(d, way), At: j.at}
 	for _, s := range j.message.Signers() {
 		q.Candidates = append(q.Candidates, s.Certificate.Raw)
 		q.Intermediates = append(q.Intermediates, s.Embedded...)
 	}
-	judgement := trust.Evaluate(q)
+	judgement := j.agent.evaluate(j.ctx, d, q)
 	v := Verdict{Address: j.sender, Source: "signature", Trusted: judgement.Trusted(), Refusal: judgement.Refusal()}
 	j.reached[key] = v
 	return v

@@ -60,10 +60,10 @@ func (n notifier) processed(ctx context.Context, acc Accepted) (smime.Sealed, er
 	anchors := n.keys.Anchors(acc.recipient.Domain(), Out)
 	var fault *trust.Refusal
 	for _, target := range notificationTargets(acc) {
-		v := n.a.judge(ctx, n, target, anchors, n.at)
+		v := n.a.judge(ctx, n, target, acc.recipient.Domain(), anchors, n.at)
 		if v.Refusal != nil && target.Equal(acc.sender) {
 			// AS 2.3-e: a certificate from a signed message is a way of discovery too.
-			if own := n.a.fromSignature(acc, anchors, n.at); own.Refusal == nil {
+			if own := n.a.fromSignature(ctx, acc, anchors, n.at); own.Refusal == nil {
 				v = own
 			}
 		}
@@ -108,12 +108,12 @@ func notificationTargets(acc Accepted) []direct.Address {
 	return targets
 }
 
-func (a *Agent) fromSignature(acc Accepted, anchors []*x509.Certificate, at time.Time) Verdict {
-	q := trust.Question{Address: acc.sender, Purpose: trust.Encrypt, Candidates: [][]byte{acc.signer.Certificate().Raw}, Anchors: anchors, At: at, Policy: a.o.Policy}
+func (a *Agent) fromSignature(ctx context.Context, acc Accepted, anchors []*x509.Certificate, at time.Time) Verdict {
+	q := trust.Question{Address: acc.sender, Purpose: trust.Encrypt, Candidates: [][]byte{acc.signer.Certificate().Raw}, Anchors: anchors, At: at}
 	for _, s := range acc.message.Signers() {
 		q.Intermediates = append(q.Intermediates, s.Embedded...)
 	}
-	j := trust.Evaluate(q)
+	j := a.evaluate(ctx, acc.recipient.Domain(), q)
 	return Verdict{Address: acc.sender, Source: "signature", Trusted: j.Trusted(), Refusal: j.Refusal()}
 }
 

@@ -210,7 +210,7 @@ func (a *Agent) judgeAll(ctx context.Context, keys Keys, env mail.Envelope, at t
 				}
 				<-slots
 			}()
-			verdicts[i] = a.judge(ctx, a.finder, rcpt, anchors, at)
+			verdicts[i] = a.judge(ctx, a.finder, rcpt, env.From.Domain(), anchors, at)
 		})
 	}
 	wg.Wait()

@@ -53,7 +53,7 @@ func refuseAll(verdicts []Verdict) *mail.Reply {
 	r := &mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}}
 	var reasons []string
 	for _, v := range verdicts {
-		if v.Refusal.Kind == trust.TemporaryFault {
+		if v.Refusal.Temporary() {
 			r = &mail.Reply{Code: 451, Enhanced: [3]int{4, 4, 3}}
 		}
 		reasons = append(reasons, v.Address.String()+": "+reason(v.Refusal))
@@ -73,10 +73,10 @@ func reason(r *trust.Refusal) string {
 // status is the enhanced status code of a refusal in a delivery status
 // notification (RFC 3464 §2.3.4).
 func status(r *trust.Refusal) string {
-	switch r.Kind {
-	case trust.TemporaryFault:
+	switch {
+	case r.Temporary():
 		return "4.4.3" // RFC 3463 §3.5: directory server failure
-	case trust.NotFound:
+	case r.Kind == trust.NotFound:
 		return "5.7.5" // RFC 3463 §3.8: cryptographic failure; there is nothing to encrypt to
 	}
 	return "5.7.1"

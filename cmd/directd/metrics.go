@@ -12,6 +12,8 @@ import (
 
 	"directnode/dnsserver"
 	"directnode/ldapserver"
+	"directnode/resolver/fetch"
+	"directnode/resolver/revocation"
 	"directnode/sta/queue"
 	"directnode/store"
 )
@@ -28,6 +30,9 @@ type nodeMetrics struct {
 	publisher *publisher
 	mail      *mailCounts
 	now       func() time.Time
+
+	door       *fetch.Door
+	revocation *revocation.Service
 }
 
 // mailCounts counts messages at the door and at the mailbox.
@@ -91,6 +96,12 @@ var (
 
 	httpRequests = desc("http_requests_total", "Requests at the public HTTP listener: served, absent (404), refused (405).", "result")
 
+	fetches     = desc("fetch_total", "What was fetched by HTTP: issuers (aia), revocation lists (crl), answers of responders (ocsp), certificates by URL (ipkix), trust bundles (bundle), by what came of it.", "kind", "result")
+	statuses    = desc("revocation_total", "Certificates whose revocation status was asked for, by the answer.", "status")
+	listAge     = desc("crl_age_seconds", "Age of the oldest revocation list that is kept, 0 without one.")
+	listsKept   = desc("crl_kept", "Revocation lists that are kept: current, and those past their nextUpdate.", "state")
+	answersKept = desc("ocsp_kept", "Answers of responders that are kept.")
+
 	generationDesc   = desc("generation", "Generation of the store that is published; the serial of a zone is the one that last changed it.")
 	commitsDesc      = desc("store_commits_total", "Changes of the store that were published since the start.")
 	publishDesc      = desc("publish_seconds_total", "Seconds spent building generations.")
@@ -126,8 +137,27 @@ func (m *nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 	out.counter(httpRequests, m.web.served.Load(), "served")
 	out.counter(httpRequests, m.web.absent.Load(), "absent")
 	out.counter(httpRequests, m.web.refused.Load(), "refused")
+	m.collectFetches(out)
 	m.collectStore(out)
 	m.collectMail(out)
+}
+
+func (m *nodeMetrics) collectFetches(out samples) {
+	counts := m.door.Counts()
+	for _, kind := range fetch.Kinds() {
+		out.counter(fetches, counts[kind][fetch.OK], string(kind), string(fetch.OK))
+		for outcome, n := range counts[kind] {
+			if outcome != fetch.OK {
+				out.counter(fetches, n, string(kind), string(outcome))
+			}
+		}
+	}
+	kept := m.revocation.Stats(m.now())
+	out.counters(statuses, kept.Results)
+	out.gauge(listAge, kept.Oldest.Seconds())
+	out.gauge(listsKept, float64(kept.Lists-kept.Expired), "current")
+	out.gauge(listsKept, float64(kept.Expired), "expired")
+	out.gauge(answersKept, float64(kept.Answers))
 }
 
 func (m *nodeMetrics) collectDNS(out samples) {

@@ -23,7 +23,8 @@ import (
 	"directnode/ldapserver"
 	"directnode/ldapserver/dit"
 	"directnode/resolver"
-	"directnode/resolver/trust"
+	"directnode/resolver/fetch"
+	"directnode/resolver/revocation"
 	"directnode/sta"
 	"directnode/sta/maildir"
 	"directnode/sta/queue"
@@ -47,7 +48,7 @@ func serve(ctx context.Context, path string) error {
 	n.catchReload()
 	defer n.close()
 	// Listeners come first: a port in use must not leave half a data folder.
-	for _, step := range []func(context.Context) error{n.listen, n.openMonitor, n.openData, n.openAdmin, n.openStore, n.openMail, n.wire} {
+	for _, step := range []func(context.Context) error{n.listen, n.openMonitor, n.openData, n.openAdmin, n.openStore, n.openMail, n.openFetch, n.wire} {
 		err := step(ctx)
 		if ctx.Err() != nil {
 			return nil // told to stop before anything was served
@@ -68,21 +69,23 @@ type node struct {
 	log     *slog.Logger
 	started time.Time
 
-	hup       chan os.Signal
-	listeners listeners
-	monitor   *monitor
-	mail      mailCounts
-	tls       *certificates
-	publisher *publisher
-	peering   *peering
-	store     *store.Store
-	queue     *queue.Queue
-	track     *track.Track
-	resolver  *resolver.Resolver
-	box       *maildir.Maildir
-	agent     *sta.Agent
-	client    *smtpclient.Client
-	admin     *admin.Service
+	hup        chan os.Signal
+	listeners  listeners
+	monitor    *monitor
+	mail       mailCounts
+	tls        *certificates
+	publisher  *publisher
+	peering    *peering
+	store      *store.Store
+	queue      *queue.Queue
+	track      *track.Track
+	resolver   *resolver.Resolver
+	door       *fetch.Door
+	revocation *revocation.Service
+	box        *maildir.Maildir
+	agent      *sta.Agent
+	client     *smtpclient.Client
+	admin      *admin.Service
 
 	closers []func() error // run in reverse order
 }
@@ -242,12 +245,23 @@ func (n *node) wire(context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.resolver, err = resolver.New(resolver.Options{Servers: n.cfg.Resolver.Servers, Stubs: stubs, Timeout: time.Duration(n.cfg.Resolver.Timeout), Log: n.log})
+	allow, err := config.Prefixes(n.cfg.Resolver.Fetch.Allow)
+	if err != nil {
+		return configError(err)
+	}
+	n.resolver, err = resolver.New(resolver.Options{
+		Servers: n.cfg.Resolver.Servers, Stubs: stubs, Timeout: time.Duration(n.cfg.Resolver.Timeout), Allow: allow, Fetch: n.door, Log: n.log,
+	})
 	if err != nil {
 		return configError(fmt.Errorf("%s: %w", n.cfg.At("resolver"), err))
 	}
-	policy := trust.Policy{Profile: n.cfg.Policy.Profile}
-	n.agent = sta.New(sta.Options{Hostname: n.cfg.Node.Hostname, Policy: policy, Transport: transport(n.cfg.Policy.KeyTransport), Log: n.log},
+	policy, domains, err := policies(n.cfg.Policy)
+	if err != nil {
+		return configError(fmt.Errorf("%s: %w", n.cfg.At("policy.domain"), err))
+	}
+	n.agent = sta.New(sta.Options{
+		Hostname: n.cfg.Node.Hostname, Policy: policy, Domains: domains, Issuers: revocation.Issuers{Fetch: n.door}, Revocation: n.revocation,
+		Transport: transport(n.cfg.Policy.KeyTransport), Log: n.log},
 		n.publisher.agentKeys, finder{n.resolver}, n.queue, n.box, story{n.track})
 	n.client = smtpclient.New(smtpclient.Options{Hostname: n.cfg.Node.Hostname, Port: uint16(n.cfg.Delivery.Port), Lookup: n.resolver, Self: []string{n.cfg.Node.Hostname}, Log: n.log})
 	n.peering = newPeering(n)
@@ -350,11 +364,12 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error {
 		return n.queue.Run(ctx, handlers(n.agent, n.queue, n.box, n.client, story{n.track}, &n.mail, n.log))
 	})
-	n.monitor.registry.MustRegister(&nodeMetrics{dns: dns, ldap: ldap, web: web, view: n.store.View, queue: n.queue.List, publisher: n.publisher, mail: &n.mail, now: time.Now})
+	n.monitor.registry.MustRegister(&nodeMetrics{dns: dns, ldap: ldap, web: web, view: n.store.View, queue: n.queue.List, publisher: n.publisher, mail: &n.mail, now: time.Now, door: n.door, revocation: n.revocation})
 	g.Go(func() error { return n.serveAdmin(ctx) })
 	g.Go(func() error { return n.store.Settle(ctx) })
 	g.Go(func() error { return n.publisher.tidy(ctx) })
 	g.Go(func() error { return n.keepKeys(ctx) })
+	g.Go(func() error { return n.keepFresh(ctx) })
 	g.Go(func() error { return n.reload(ctx, dns) })
 	n.log.Info("serving", "host", n.cfg.Node.Hostname, "version", version(), "generation", n.store.View().Rev)
 	n.monitor.ready()

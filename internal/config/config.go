@@ -131,7 +131,9 @@ type Stub struct {
 
 // Fetch is the table [resolver.fetch].
 type Fetch struct {
-	Allow []string `toml:"allow" comment:"CIDRs that AIA, CRL, OCSP and IPKIX URLs may reach although not public."`
+	Allow []string `toml:"allow" comment:"CIDRs that AIA, CRL, OCSP, IPKIX and bundle URLs may reach although not public, on any port."`
+	Ports []int    `toml:"ports" comment:"Ports of public addresses that they may reach."`
+	HTTPS bool     `toml:"https" comment:"Fetch issuers, lists and answers of responders by https too. Trust bundles and IPKIX always may."`
 }
 
 // SMTP is the table [smtp].
@@ -160,6 +162,17 @@ type Limits struct {
 type Policy struct {
 	Profile      string `toml:"profile" comment:"as-1.2 · as-1.3 (stricter: wrapped only, no SHA-1, every RCPT TO in the inner To or Cc)"`
 	KeyTransport string `toml:"key_transport" comment:"How content keys are encrypted to peers: oaep-sha1 · oaep-sha256 · pkcs1-v1.5"`
+
+	Revocation      string         `toml:"revocation" comment:"What a certificate is whose status cannot be learned: strict: refused · grace: refused, unless the last answer said good and ended less than revocation_grace ago, or the certificate names nobody to ask · soft: taken. Revoked ones are refused in each."`
+	RevocationGrace Duration       `toml:"revocation_grace" comment:"How long after its end the last good answer still counts."`
+	Domain          []DomainPolicy `toml:"domain" comment:"Tables [[policy.domain]] with domain, revocation and revocation_grace: for mail of this domain of ours."`
+}
+
+// DomainPolicy is one table [[policy.domain]].
+type DomainPolicy struct {
+	Domain          string   `toml:"domain"`
+	Revocation      string   `toml:"revocation"`
+	RevocationGrace Duration `toml:"revocation_grace"`
 }
 
 // QueryLogEvery is N of dns.query_log = "1/N", and 0 of "off".
@@ -210,7 +223,7 @@ func Default() Config {
 		LDAP:     LDAP{Listen: []string{"127.0.0.1:3890"}, ListenTLS: []string{}, Anonymous: "exact", ListAllow: []string{}, Rate: 20, MissRate: 5, Connections: 8192, PerAddress: 8},
 		HTTP:     HTTP{Listen: []string{}},
 		Admin:    Admin{Socket: "admin.sock", MaxImport: maxImport},
-		Resolver: Resolver{Servers: []string{}, Timeout: Duration(5 * time.Second), Fetch: Fetch{Allow: []string{}}},
+		Resolver: Resolver{Servers: []string{}, Timeout: Duration(5 * time.Second), Fetch: Fetch{Allow: []string{}, Ports: []int{80, 443}}},
 		SMTP: SMTP{
 			Listen:          []string{"127.0.0.1:2525"},
 			Submission:      []string{"127.0.0.1:2587"},
@@ -221,7 +234,7 @@ func Default() Config {
 		},
 		Delivery: Delivery{Port: 25, Mailbox: "maildir:mail", Retry: minutes(1, 5, 15, 30, 60, 120, 240), Lifetime: Duration(48 * time.Hour)},
 		Limits:   Limits{Exempt: []string{"127.0.0.0/8", "::1/128"}},
-		Policy:   Policy{Profile: "as-1.2", KeyTransport: "oaep-sha1"},
+		Policy:   Policy{Profile: "as-1.2", KeyTransport: "oaep-sha1", Revocation: "grace", RevocationGrace: Duration(24 * time.Hour)},
 		Log:      Log{Level: "info"},
 	}
 }

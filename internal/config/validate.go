@@ -18,7 +18,7 @@ import (
 // "file:line: key" for messages.
 func (c *Config) validate(at func(key string) string) error {
 	checks := []func(func(string) string) error{
-		c.validateNode, c.validateListeners, c.validateNetworks, c.validateResolver, c.validateDelivery, c.validateChoices, c.validateTLS,
+		c.validateNode, c.validateListeners, c.validateNetworks, c.validateResolver, c.validateDelivery, c.validateChoices, c.validatePolicy, c.validateTLS,
 	}
 	for _, check := range checks {
 		if err := check(at); err != nil {
@@ -290,10 +290,47 @@ func (c *Config) validateChoices(at func(string) string) error {
 		{"ldap.anonymous", c.LDAP.Anonymous, []string{"exact", "list"}},
 		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},
 		{"policy.profile", c.Policy.Profile, []string{"as-1.2", "as-1.3"}},
+		{"policy.revocation", c.Policy.Revocation, revocationModes},
 		{"policy.key_transport", c.Policy.KeyTransport, []string{"oaep-sha1", "oaep-sha256", "pkcs1-v1.5"}},
 	} {
 		if !slices.Contains(choice.allowed, choice.value) {
 			return fmt.Errorf("%s: %q; write one of %s", at(choice.key), choice.value, strings.Join(choice.allowed, ", "))
+		}
+	}
+	return nil
+}
+
+// revocationModes are those of resolver/trust.
+var revocationModes = []string{"strict", "grace", "soft"}
+
+// maxGrace is longer than any list of the network counts: what is older says nothing about today.
+const maxGrace = Duration(30 * 24 * time.Hour)
+
+func (c *Config) validatePolicy(at func(string) string) error {
+	grace := func(key string, d Duration) error {
+		if d < 0 || d > maxGrace {
+			return fmt.Errorf("%s: %v lies outside of 0s to %v", at(key), time.Duration(d), time.Duration(maxGrace))
+		}
+		return nil
+	}
+	for _, p := range c.Resolver.Fetch.Ports {
+		if p < 1 || p > 65535 {
+			return fmt.Errorf("%s: %d is no port number", at("resolver.fetch.ports"), p)
+		}
+	}
+	if err := grace("policy.revocation_grace", c.Policy.RevocationGrace); err != nil {
+		return err
+	}
+	for i, d := range c.Policy.Domain {
+		key := fmt.Sprintf("policy.domain[%d].", i)
+		if _, err := direct.ParseDomain(d.Domain); err != nil {
+			return fmt.Errorf("%s: %w", at(key+"domain"), err)
+		}
+		if d.Revocation != "" && !slices.Contains(revocationModes, d.Revocation) {
+			return fmt.Errorf("%s: %q; write one of %s", at(key+"revocation"), d.Revocation, strings.Join(revocationModes, ", "))
+		}
+		if err := grace(key+"revocation_grace", d.RevocationGrace); err != nil {
+			return err
 		}
 	}
 	return nil
