@@ -50,7 +50,7 @@ func (tx *Tx) AddParsed(c Certificate, cert *x509.Certificate) (added bool, err 
 	for _, o := range owners {
 		next := Certificate{Owner: o, SHA256: sha, DER: cert.Raw, PublishDNS: c.PublishDNS, PublishLDAP: c.PublishLDAP,
 			Bound: Binds(cert, o), Added: c.Added.UTC().Truncate(time.Second)}
-		if err := tx.checkRoom(next, cert); err != nil {
+		if err := tx.CheckRoom(o, cert); err != nil {
 			return false, err
 		}
 		puts = append(puts, next)
@@ -89,23 +89,39 @@ func (tx *Tx) ownersFor(given direct.Owner, sha string, cert *x509.Certificate) 
 	return ours, nil
 }
 
-// checkRoom holds the owner's certificates, the new one among them, against
-// the limits.
-func (tx *Tx) checkRoom(next Certificate, cert *x509.Certificate) error {
-	count, size, sha := 1, len(next.DER), shaOctets(next.SHA256)
-	for i, h := 0, tx.holding(next.Owner); i < h.Len(); i++ {
-		if r := h.table.record(h.refs[i]); !bytes.Equal(r.sha(), sha) {
-			count++
-			size += len(r.der())
+// CheckRoom tells whether an owner has room for all of these certificates, so
+// that an importer can take what belongs together or none of it. Those that are
+// here already need none. The error is a *Refusal with ErrLimit.
+func (tx *Tx) CheckRoom(o direct.Owner, certs ...*x509.Certificate) error {
+	h := tx.holding(o)
+	count, size := h.Len(), 0
+	for i := range h.Len() {
+		size += len(h.table.record(h.refs[i]).der())
+	}
+	for i, c := range certs {
+		same := func(other *x509.Certificate) bool { return bytes.Equal(other.Raw, c.Raw) }
+		if h.holds(c.Raw) || slices.ContainsFunc(certs[:i], same) {
+			continue
+		}
+		count++
+		size += len(c.Raw)
+		switch {
+		case count > maxCertsPerOwner:
+			return refuse(certName(Fingerprint(c.Raw), c), ErrLimit, "%s has %d certificates already, as many as one answer is to carry: remove old ones first", o, maxCertsPerOwner)
+		case size > maxOwnerBytes:
+			return refuse(certName(Fingerprint(c.Raw), c), ErrLimit, "the certificates of %s would have %d octets, at most %d fit one answer: remove old ones first", o, size, maxOwnerBytes)
 		}
 	}
-	switch {
-	case count > maxCertsPerOwner:
-		return refuse(certName(next.SHA256, cert), ErrLimit, "%s has %d certificates already, as many as one answer is to carry: remove old ones first", next.Owner, maxCertsPerOwner)
-	case size > maxOwnerBytes:
-		return refuse(certName(next.SHA256, cert), ErrLimit, "the certificates of %s would have %d octets, at most %d fit one answer: remove old ones first", next.Owner, size, maxOwnerBytes)
-	}
 	return nil
+}
+
+func (h Holding) holds(der []byte) bool {
+	for i := range h.Len() {
+		if bytes.Equal(h.table.record(h.refs[i]).der(), der) {
+			return true
+		}
+	}
+	return false
 }
 
 // holding is an owner's certificates, as changed so far.

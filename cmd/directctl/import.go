@@ -77,25 +77,20 @@ func showImport(w io.Writer, res admin.ImportResult) {
 	fmt.Fprintf(w, "%d %s, %d refused, %d warnings\n", res.Taken, verb, res.Refused, res.Warned)
 }
 
-// showPlan prints what an import changes, as a difference of records.
-func showPlan(w io.Writer, p admin.ZonePlan) {
+// showPlan prints what an import changes: of a zone as a difference of records.
+func showPlan(w io.Writer, p admin.ImportPlan) {
 	fresh := ""
 	if p.New {
 		fresh = ", a new domain"
 	}
-	fmt.Fprintf(w, "plan for %s%s\n", p.Domain, fresh)
-	r := p.Records
-	fmt.Fprintf(w, "records: %d added, %d changed, %d removed, %d kept\n", r.Added, r.Changed, r.Removed, r.Kept)
-	for _, c := range r.Changes {
-		for _, line := range c.Before {
-			fmt.Fprintf(w, "  - %s %s %s\n", c.Name, c.Type, line)
-		}
-		for _, line := range c.After {
-			fmt.Fprintf(w, "  + %s %s %s\n", c.Name, c.Type, line)
-		}
+	if p.Domain != "" {
+		fmt.Fprintf(w, "plan for %s%s\n", p.Domain, fresh)
 	}
-	if r.Omitted > 0 {
-		fmt.Fprintf(w, "  … and %d more names and types\n", r.Omitted)
+	if p.Records != nil {
+		showRecords(w, *p.Records)
+	}
+	if e := p.Entries; e != nil {
+		fmt.Fprintf(w, "entries: %d read, %d with certificates that are taken, %d without certificates, %d refused\n", e.Read, e.Taken, e.Without, e.Refused)
 	}
 	c := p.Certificates
 	fmt.Fprintf(w, "certificates: %d new, %d here already, %d left out, %d not bound to their owner, %d expired\n", c.New, c.Known, c.Left, c.Unbound, c.Expired)
@@ -108,6 +103,21 @@ func showPlan(w io.Writer, p admin.ZonePlan) {
 	}
 	if c.Omitted > 0 {
 		fmt.Fprintf(w, "  … and %d certificates of others\n", c.Omitted)
+	}
+}
+
+func showRecords(w io.Writer, r admin.RecordPlan) {
+	fmt.Fprintf(w, "records: %d added, %d changed, %d removed, %d kept\n", r.Added, r.Changed, r.Removed, r.Kept)
+	for _, c := range r.Changes {
+		for _, line := range c.Before {
+			fmt.Fprintf(w, "  - %s %s %s\n", c.Name, c.Type, line)
+		}
+		for _, line := range c.After {
+			fmt.Fprintf(w, "  + %s %s %s\n", c.Name, c.Type, line)
+		}
+	}
+	if r.Omitted > 0 {
+		fmt.Fprintf(w, "  … and %d more names and types\n", r.Omitted)
 	}
 }
 

@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 //	http METHOD URL FILE   ask, and put status, header and body into FILE
 //	stop NAME      end it with SIGTERM; it must drain and exit with 0
 //	exits N CMD…   run a command that must exit with N
+//	der FILE PEM   write the DER of a PEM file
 //	fill FILE PEM  put the Base64 of a PEM file where FILE says CERTIFICATE
 func TestScripts(t *testing.T) {
 	programs := filepath.Dir(testnode.Program(t, "directctl"))
@@ -46,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"node":  cmdNode,
 			"stop":  cmdStop,
 			"exits": cmdExits,
+			"der":   cmdDER,
 			"fill":  cmdFill,
 			"http":  cmdHTTP,
 		},
@@ -130,6 +132,17 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("%s exits with %s, want %s", strings.Join(args[1:], " "), got, args[0])
 	}
+}
+
+func cmdDER(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: der FILE PEM")
+	}
+	block, _ := pem.Decode([]byte(ts.ReadFile(args[1])))
+	if block == nil {
+		ts.Fatalf("%s is no PEM", args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), block.Bytes, 0o600))
 }
 
 func cmdFill(ts *testscript.TestScript, neg bool, args []string) {

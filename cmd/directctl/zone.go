@@ -95,26 +95,3 @@ func (a asciiOnly) Write(p []byte) (int, error) {
 	}
 	return a.w.Write(clean)
 }
-
-func (t *tool) ldif() *cobra.Command {
-	var req admin.ImportRequest
-	imp := &cobra.Command{
-		Use: "import FILE", Short: "take mail and userCertificate from an LDIF file", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := upload(args[0])
-			if err != nil {
-				return err
-			}
-			return t.imported(cmd.Context(), "ldif.import", req, []admin.Upload{f})
-		},
-	}
-	imp.Flags().BoolVar(&req.Strict, "strict", false, "refuse certificates that do not bind to their owner")
-	imp.Flags().BoolVar(&req.DryRun, "dry-run", false, "say what would be done and change nothing")
-	export := &cobra.Command{
-		Use: "export DOMAIN", Short: "print a domain's published entries as LDIF", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return t.exported(cmd.Context(), "ldif.export", admin.ExportRequest{Domain: args[0]})
-		},
-	}
-	return group("ldif", "directory entries in and out", imp, export)
-}

@@ -15,12 +15,21 @@ import (
 // screens, and the counts are of everything.
 const maxPlanLines = 1000
 
-// ZonePlan says what an import of zone text changes.
-type ZonePlan struct {
-	Domain       string          `json:"domain"`
-	New          bool            `json:"new,omitempty"` // the domain is not here yet
-	Records      RecordPlan      `json:"records"`
+// ImportPlan says what an import of zone text or of LDIF changes.
+type ImportPlan struct {
+	Domain       string          `json:"domain,omitempty"`  // zone
+	New          bool            `json:"new,omitempty"`     // zone: the domain is not here yet
+	Records      *RecordPlan     `json:"records,omitempty"` // zone
+	Entries      *EntryPlan      `json:"entries,omitempty"` // ldif
 	Certificates CertificatePlan `json:"certificates"`
+}
+
+// EntryPlan counts the entries of an LDIF file.
+type EntryPlan struct {
+	Read    int `json:"read"`
+	Taken   int `json:"taken"`   // at least one certificate of theirs
+	Without int `json:"without"` // they have no certificate
+	Refused int `json:"refused"`
 }
 
 // RecordPlan counts records; certificates are none.
@@ -63,15 +72,17 @@ type OwnerPlan struct {
 
 // planner makes the plan of one import.
 type planner struct {
-	out    ZonePlan
+	out    ImportPlan
 	owners map[direct.Owner]int // → place in Owners
 }
 
-func newPlanner(d direct.Domain) *planner {
-	return &planner{
-		out:    ZonePlan{Domain: d.String(), Records: RecordPlan{Changes: []RecordChange{}}, Certificates: CertificatePlan{Owners: []OwnerPlan{}}},
-		owners: make(map[direct.Owner]int),
-	}
+func newPlanner(out ImportPlan) *planner {
+	out.Certificates.Owners = []OwnerPlan{}
+	return &planner{out: out, owners: make(map[direct.Owner]int)}
+}
+
+func newZonePlanner(d direct.Domain) *planner {
+	return newPlanner(ImportPlan{Domain: d.String(), Records: &RecordPlan{Changes: []RecordChange{}}})
 }
 
 // owner is where the certificates of an owner are counted; nil for those that
@@ -120,7 +131,7 @@ func (p *planner) left(o direct.Owner) {
 	}
 }
 
-func (p *planner) done() *ZonePlan {
+func (p *planner) done() *ImportPlan {
 	out := p.out
 	return &out
 }
@@ -133,7 +144,7 @@ func (p *planner) records(before, after []store.Record) {
 	was, will := recordSets(before), recordSets(after)
 	keys := maps.Clone(was)
 	maps.Copy(keys, will)
-	out := &p.out.Records
+	out := p.out.Records
 	for _, k := range slices.SortedFunc(maps.Keys(keys), func(a, b setKey) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.typ, b.typ)) }) {
 		c := compareSets(was[k], will[k], out)
 		if c == "" {

@@ -10,7 +10,7 @@ import (
 // the end its answer or its error. Exactly one field is set.
 type Event struct {
 	Progress *Progress     `json:"progress,omitempty"`
-	Plan     *ZonePlan     `json:"plan,omitempty"` // before anything is changed
+	Plan     *ImportPlan   `json:"plan,omitempty"` // before anything is changed
 	Answer   *ImportResult `json:"answer,omitempty"`
 	Error    *Error        `json:"error,omitempty"`
 }

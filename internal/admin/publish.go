@@ -1,10 +1,8 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,51 +13,6 @@ import (
 	"directnode/store"
 	"directnode/zones"
 )
-
-// ImportLDIF takes entries with mail and userCertificate as another directory
-// published them.
-func (s *Service) ImportLDIF(ctx context.Context, req ImportRequest) (ImportResult, error) {
-	if len(req.Files) != 1 {
-		return ImportResult{}, &Error{"DN-LDIF-001", CodeUsage, "nothing was imported", fmt.Sprintf("%d files", len(req.Files)), "give one LDIF file"}
-	}
-	f := req.Files[0]
-	return s.ImportLDIFText(ctx, req, Source{f.Name, bytes.NewReader(f.Data), int64(len(f.Data))}, nil)
-}
-
-// ImportLDIFText is ImportLDIF for a text that is not held in memory.
-func (s *Service) ImportLDIFText(ctx context.Context, req ImportRequest, f Source, report Reporter) (ImportResult, error) {
-	text := &watched{ctx: ctx, r: f.Text, size: f.Size, report: report}
-	entries, err := dit.ParseLDIF(text, f.Name)
-	if text.err != nil {
-		return ImportResult{}, storeFailure("nothing was imported", text.err)
-	}
-	var problems dit.LDIFProblems
-	if err != nil && !errors.As(err, &problems) {
-		return ImportResult{}, &Error{"DN-LDIF-002", CodeFailed, "nothing was imported", err.Error(), "correct the line and import the file again"}
-	}
-	res := ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}
-	for _, p := range problems {
-		res.refuse(ImportItem{File: fmt.Sprintf("%s:%d", f.Name, p.Line), Kind: "entry"}, p.Text)
-	}
-	err = s.change(ctx, req.DryRun, func(tx *store.Tx) error {
-		for _, e := range entries {
-			item := ImportItem{File: fmt.Sprintf("%s:%d", f.Name, e.Line), Kind: "entry"}
-			owner, err := direct.ParseOwner(e.Mail)
-			if err == nil && !tx.Has(owner.Domain()) {
-				err = fmt.Errorf("%s is in no domain of this node; add the domain first", owner)
-			}
-			if err != nil {
-				res.refuse(item, err.Error())
-				continue
-			}
-			for _, der := range e.Certs {
-				foreign(tx, &res, item, owner, der, req.Strict, store.Certificate{PublishLDAP: true})
-			}
-		}
-		return nil
-	})
-	return finish(&res, err)
-}
 
 const (
 	unboundRefused = "its subjectAltName does not bind it to its owner (AS 4.1)"
@@ -72,27 +25,6 @@ type foreigner struct {
 	cert    *x509.Certificate
 	bound   bool
 	publish store.Certificate // where; what is published elsewhere already stays so
-}
-
-// foreign takes one certificate as somebody else published it.
-func foreign(tx *store.Tx, res *ImportResult, item ImportItem, owner direct.Owner, der []byte, strict bool, publish store.Certificate) {
-	item.Owner, item.SHA256 = owner.String(), store.Fingerprint(der)
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		res.refuse(item, "does not parse as a certificate: "+err.Error())
-		return
-	}
-	f := foreigner{owner, cert, store.Binds(cert, owner), publish}
-	if strict && !f.bound {
-		res.refuse(item, unboundRefused)
-		return
-	}
-	added, err := f.add(tx, item.SHA256)
-	if err != nil {
-		res.refuse(item, err.Error())
-		return
-	}
-	f.account(res, item, added)
 }
 
 // add stores it and tells whether it was not here before.
@@ -181,7 +113,13 @@ func (s *Service) WriteLDIF(w io.Writer, req ExportRequest) error {
 	if err != nil {
 		return err
 	}
-	if err := dit.WriteLDIF(w, v, data.Domain); err != nil {
+	if req.Format == "" {
+		req.Format = dit.LDIFPlain
+	}
+	if !slices.Contains(dit.LDIFFormats(), req.Format) {
+		return &Error{"DN-LDIF-004", CodeUsage, "nothing was exported", fmt.Sprintf("there is no format %.40q", req.Format), "write --format " + strings.Join(dit.LDIFFormats(), " or ")}
+	}
+	if err := dit.WriteLDIF(w, v, data.Domain, req.Format); err != nil {
 		return storeFailure("nothing was exported", err)
 	}
 	return nil

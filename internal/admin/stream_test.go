@@ -36,7 +36,7 @@ func TestAPlanComesBeforeTheChange(t *testing.T) {
 		certRecord("alice", p.alice.DER) + certRecord("@", p.org.DER) + certRecord("mallory", p.foreign.DER)
 	for _, dry := range []bool{true, false} {
 		before := n.store.View()
-		var plans []admin.ZonePlan
+		var plans []admin.ImportPlan
 		src := admin.Source{Name: "z", Text: strings.NewReader(zone)}
 		res, err := n.ImportZoneText(t.Context(), admin.ImportRequest{Origin: "a.direct.test", DryRun: dry}, src, func(e admin.Event) {
 			if e.Plan != nil {
@@ -64,7 +64,7 @@ func TestAPlanComesBeforeTheChange(t *testing.T) {
 		}
 	}
 	// Again, through the socket: the plan says that nothing changes.
-	var plan *admin.ZonePlan
+	var plan *admin.ImportPlan
 	res, err := n.client.Import(t.Context(), "zone.import", admin.ImportRequest{Origin: "a.direct.test", DryRun: true}, []admin.Upload{text("z", zone, -1)}, func(e admin.Event) {
 		if e.Plan != nil {
 			plan = e.Plan

@@ -62,7 +62,7 @@ type ImportItem struct {
 type ImportResult struct {
 	Items   []ImportItem `json:"items"`
 	Omitted int          `json:"omitted,omitempty"` // things that were taken and are not listed
-	Plan    *ZonePlan    `json:"plan,omitempty"`    // zone
+	Plan    *ImportPlan  `json:"plan,omitempty"`    // zone, ldif
 	Taken   int          `json:"taken"`
 	Refused int          `json:"refused"`
 	Warned  int          `json:"warned"`

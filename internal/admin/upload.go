@@ -14,6 +14,7 @@ import (
 type Upload struct {
 	Name  string
 	Size  int64 // below 0: nobody knows; only for one that is alone
+	About int64 // for the bar, where nobody knows the size
 	Open  func() (io.ReadCloser, error)
 	Fault string // why it cannot be read; it is named to the daemon so
 }
@@ -60,7 +61,7 @@ func sendFiles(out io.Writer, req ImportRequest, files []Upload, report Reporter
 	}
 	total := int64(0)
 	for _, f := range files {
-		total += max(f.Size, 0)
+		total += max(f.Size, f.About, 0)
 	}
 	sent := &sender{w: w, total: total, report: report}
 	for _, f := range files {

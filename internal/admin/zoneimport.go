@@ -47,7 +47,7 @@ func (s *Service) ImportZoneText(ctx context.Context, req ImportRequest, src Sou
 	}
 	im := &zoneImport{
 		service: s, domain: d, req: req, src: src, report: report,
-		res: ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}, plan: newPlanner(d), at: time.Now(),
+		res: ImportResult{DryRun: req.DryRun, Items: []ImportItem{}}, plan: newZonePlanner(d), at: time.Now(),
 	}
 	err = s.change(ctx, req.DryRun, func(tx *store.Tx) error { return im.run(ctx, tx) })
 	return im.finish(err)

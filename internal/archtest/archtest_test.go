@@ -13,10 +13,10 @@ import (
 const theLaw = `
 std
 < internal/direct, internal/ber, internal/durable
-< internal/cms, internal/mail, internal/config, internal/keytag, store/kv
+< internal/ldif, internal/cms, internal/mail, internal/config, internal/keytag, store/kv
 < resolver/trust, resolver/fetch, store, store/kv/bolt, store/kv/memory
 < resolver/revocation
-< resolver, sta/smime, sta/report, sta/smtpserver, sta/smtpclient, sta/maildir, zones, ldapserver/dit
+< resolver, sta/smime, sta/report, sta/smtpserver, sta/smtpclient, sta/maildir, zones, ldapserver/dit, internal/probe
 < sta, sta/queue, sta/track, internal/admin
 < dnsserver, ldapserver, cmd/directctl
 < cmd/directd
@@ -33,8 +33,8 @@ never cmd/directctl -> store, store/kv, store/kv/bolt, store/kv/memory, sta, sta
 # Commands are the top.
 never * -> cmd/directd, cmd/directctl
 
-only github.com/miekg/dns: zones, dnsserver, resolver
-only github.com/go-ldap/ldap/v3: resolver
+only github.com/miekg/dns: zones, dnsserver, resolver, internal/probe
+only github.com/go-ldap/ldap/v3: resolver, internal/probe
 only go.etcd.io/bbolt: store/kv/bolt, sta/queue
 only github.com/emersion/go-smtp: sta/smtpserver
 only golang.org/x/crypto/ocsp: resolver/revocation
