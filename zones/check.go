@@ -41,9 +41,15 @@ func (f Finding) String() string {
 // Check looks at the zone of a domain as the view would show it. It looks at
 // our own data alone and asks nobody: what lies in zones of others is not
 // judged. The findings are in the order of the checks, then of the names.
-func Check(v *store.View, d direct.Domain) []Finding {
+func Check(v *store.View, d direct.Domain) []Finding { return Checker(v)(d) }
+
+// Checker is Check for more than one domain: the zones are built once.
+func Checker(v *store.View) func(direct.Domain) []Finding {
 	s, err := Build(v, Options{unsigned: true})
-	if err != nil {
+	if err == nil {
+		return s.Check
+	}
+	return func(d direct.Domain) []Finding {
 		what := err.Error()
 		var be *BuildError
 		if errors.As(err, &be) && be.Domain != d {
@@ -51,7 +57,6 @@ func Check(v *store.View, d direct.Domain) []Finding {
 		}
 		return []Finding{{LevelError, "builds", "RFC 1034 §4.2.1", what, "correct the record; until then the node publishes what it had before"}}
 	}
-	return s.Check(d)
 }
 
 // Check is Check for zones that are built already.

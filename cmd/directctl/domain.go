@@ -60,6 +60,10 @@ func showDomain(w io.Writer, d admin.Domain) {
 	for _, r := range d.Delegation {
 		fmt.Fprintln(w, "  "+r)
 	}
+	if len(d.LDAP) > 0 {
+		fmt.Fprintln(w, "\nLDAP:")
+		showChecks(w, d.LDAP)
+	}
 	for _, step := range d.DNSSEC {
 		fmt.Fprintf(w, "\nDNSSEC: %s\n", step)
 	}

@@ -20,6 +20,7 @@ import (
 	"directnode/internal/config"
 	"directnode/internal/direct"
 	"directnode/internal/durable"
+	"directnode/internal/probe"
 	"directnode/ldapserver"
 	"directnode/ldapserver/dit"
 	"directnode/resolver"
@@ -268,7 +269,7 @@ func (n *node) wire(context.Context) error {
 	n.admin = admin.New(n.store, mailOrders{n.track, n.queue}, admin.Options{
 		Hostname: n.cfg.Node.Hostname, Listen: n.publicAddresses(), LDAPPort: n.ldapPort(), Version: version(), Started: n.started.UTC(),
 		Discover: discover(n.resolver, n.publisher.agentKeys, policy), Secondary: n.peering.secondary, Log: n.log,
-		MaxImport: n.cfg.Admin.MaxImport, TempDir: n.cfg.DataDir,
+		MaxImport: n.cfg.Admin.MaxImport, TempDir: n.cfg.DataDir, Probe: probe.Prober{}, Listeners: n.ownListeners(),
 	})
 	return nil
 }
@@ -305,6 +306,19 @@ func (n *node) publicAddresses() []netip.Addr {
 		}
 	}
 	return addrs
+}
+
+// ownListeners are the addresses at which the node can be asked by itself.
+func (n *node) ownListeners() admin.Listeners {
+	addresses := func(list []string) (out []netip.AddrPort) {
+		for _, l := range list {
+			if ap, err := netip.ParseAddrPort(l); err == nil {
+				out = append(out, ap)
+			}
+		}
+		return out
+	}
+	return admin.Listeners{DNS: addresses(n.cfg.DNS.Listen), LDAP: addresses(n.cfg.LDAP.Listen), LDAPTLS: addresses(n.cfg.LDAP.ListenTLS)}
 }
 
 func (n *node) ldapPort() uint16 {

@@ -42,6 +42,9 @@ type Options struct {
 	Started  time.Time    // for status
 	Discover DiscoverFunc // nil: no resolver
 
+	Probe     Prober    // nil: the node cannot look at itself
+	Listeners Listeners // that Probe asks
+
 	// Secondary tells how a domain follows its primaries; nil: nobody knows.
 	Secondary func(direct.Domain) Secondary
 

@@ -129,7 +129,7 @@ func summary(data *store.DomainData) Domain {
 
 // ShowDomain gives a domain with its records and the lines to hand to the
 // parent.
-func (s *Service) ShowDomain(_ context.Context, req DomainRequest) (Domain, error) {
+func (s *Service) ShowDomain(ctx context.Context, req DomainRequest) (Domain, error) {
 	v, data, err := s.domainData(req.Domain)
 	if err != nil {
 		return Domain{}, err
@@ -143,6 +143,7 @@ func (s *Service) ShowDomain(_ context.Context, req DomainRequest) (Domain, erro
 		show.DNSSEC = zones.NextSteps(data.Signing)
 	}
 	show.Transfer = s.shownTransfer(v, data.Domain)
+	show.LDAP = s.ldapChecks(ctx, v, data.Domain)
 	return show, nil
 }
 

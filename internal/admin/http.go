@@ -50,6 +50,7 @@ func (s *Service) Handler() http.Handler {
 	order(s, mux, "queue.drop", s.DropQueue)
 	order(s, mux, "discover", s.Discover)
 	order(s, mux, "store.check", s.CheckStore)
+	order(s, mux, "doctor", s.Doctor)
 	s.streamed(mux, "cert.import", s.streamCertificates)
 	s.streamed(mux, "zone.import", s.streamZone)
 	s.streamed(mux, "ldif.import", s.streamLDIF)

@@ -41,3 +41,16 @@ const (
 	// keyboard must not cost a key.
 	minPrefix = 8
 )
+
+// What the doctor may cost.
+const (
+	// probeTime is for one question to a listener of ours, on the same machine.
+	probeTime = 3 * time.Second
+
+	// maxProbed bounds listeners of a kind, and SRV records, that are asked.
+	maxProbed = 8
+
+	// expiresSoon is when somebody should be told: issuers of Direct certificates
+	// take days.
+	expiresSoon = 30 * 24 * time.Hour
+)

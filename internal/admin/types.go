@@ -13,15 +13,16 @@ type DomainRequest struct {
 
 // Domain is one of the node's domains.
 type Domain struct {
-	Domain       string    `json:"domain"`
-	Created      time.Time `json:"created"`
-	Certificates int       `json:"certificates"`
-	Keys         int       `json:"keys"`
-	Anchors      int       `json:"anchors"`
-	Records      []string  `json:"records,omitempty"`    // show: zone text, a line each
-	Delegation   []string  `json:"delegation,omitempty"` // show: what to hand to the parent
-	DNSSEC       []string  `json:"dnssec,omitempty"`     // show: what comes next for the keys of a signed domain
-	Transfer     *Transfer `json:"transfer,omitempty"`   // show: what it has to do with other name servers
+	Domain       string        `json:"domain"`
+	Created      time.Time     `json:"created"`
+	Certificates int           `json:"certificates"`
+	Keys         int           `json:"keys"`
+	Anchors      int           `json:"anchors"`
+	Records      []string      `json:"records,omitempty"`    // show: zone text, a line each
+	Delegation   []string      `json:"delegation,omitempty"` // show: what to hand to the parent
+	DNSSEC       []string      `json:"dnssec,omitempty"`     // show: what comes next for the keys of a signed domain
+	Transfer     *Transfer     `json:"transfer,omitempty"`   // show: what it has to do with other name servers
+	LDAP         []DoctorCheck `json:"ldap,omitempty"`       // show: how LDAP is found
 }
 
 // File is a file that the tool read for the daemon.
