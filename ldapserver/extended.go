@@ -18,7 +18,7 @@ func (s *session) extended(q *request) error {
 	if err != nil {
 		return err
 	}
-	name, err := expect(&in, tagRequestName)
+	name, err := in.Definite(tagRequestName)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (s *session) extended(q *request) error {
 			value, hasValue = e.Content, true
 		}
 	}
-	switch string(name.Content) {
+	switch string(name) {
 	case dit.OIDCancel:
 		return s.cancel(q, value)
 	case dit.OIDStartTLS:

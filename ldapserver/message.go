@@ -179,6 +179,7 @@ func (s *session) open(q *request, pdu []byte) error {
 	for i := range operations {
 		if operations[i].request == q.body.Tag {
 			q.op = &operations[i]
+			break
 		}
 	}
 	if q.op == nil {
@@ -208,29 +209,17 @@ func element(r *ber.Reader) (ber.Element, error) {
 	return e, err
 }
 
-// expect reads one element with tag t.
-func expect(r *ber.Reader, t ber.Tag) (ber.Element, error) {
-	e, err := element(r)
-	if err == nil && e.Tag != t {
-		err = fmt.Errorf("%w: %s where %s must stand", ber.ErrSyntax, e.Tag, t)
-	}
-	return e, err
-}
-
 // enter reads a constructed element with tag t and gives its children.
 func enter(r *ber.Reader, t ber.Tag) (ber.Reader, error) {
-	e, err := expect(r, t)
+	content, err := r.Definite(t)
 	if err != nil {
 		return ber.Reader{}, err
 	}
-	return r.Child(e)
+	return r.Inside(content)
 }
 
 // octets reads an OCTET STRING, which in LDAP is primitive (RFC 4511 §5.1).
-func octets(r *ber.Reader) ([]byte, error) {
-	e, err := expect(r, ber.OctetString)
-	return e.Content, err
-}
+func octets(r *ber.Reader) ([]byte, error) { return r.Definite(ber.OctetString) }
 
 // trace logs a served request. It names no address: what people look up is
 // not for the log.

@@ -240,6 +240,58 @@ func (r *Reader) spend() error {
 	return nil
 }
 
+// Definite reads an element that must have the tag and a definite length, and
+// gives its content. RFC 4511 §5.1 allows LDAP no other lengths.
+func (r *Reader) Definite(t Tag) ([]byte, error) {
+	if content, ok := r.short(t); ok {
+		return content, nil
+	}
+	e, err := r.Next()
+	switch {
+	case err != nil:
+		return nil, err
+	case e.Tag != t:
+		return nil, fmt.Errorf("%w: %s where %s must stand", ErrSyntax, e.Tag, t)
+	case e.Indefinite:
+		return nil, fmt.Errorf("%w: indefinite length", ErrSyntax)
+	}
+	return e.Content, nil
+}
+
+// short is Definite for the usual element, with an identifier and a length of one
+// octet each. Where it is false nothing was read.
+func (r *Reader) short(t Tag) ([]byte, bool) {
+	b := r.rest
+	if len(b) < 2 || b[1] >= 0x80 || b[0] != t.octet() || t.Number >= 0x1f || r.err != nil || r.budget.count < 1 {
+		return nil, false
+	}
+	end := 2 + int(b[1])
+	if end > len(b) {
+		return nil, false
+	}
+	r.budget.count--
+	r.rest = b[end:]
+	return b[2:end:end], true
+}
+
+// octet is the identifier octet of a tag with a low number (X.690 §8.1.2.4).
+func (t Tag) octet() byte {
+	o := byte(t.Class)<<6 | byte(t.Number)
+	if t.Constructed {
+		o |= 0x20
+	}
+	return o
+}
+
+// Inside gives a Reader of the children of a constructed element whose content r
+// has given. Depth and count are shared with r.
+func (r *Reader) Inside(content []byte) (Reader, error) {
+	if r.depth <= 1 {
+		return Reader{}, ErrTooDeep
+	}
+	return Reader{rest: content, depth: r.depth - 1, budget: r.budget}, nil
+}
+
 // Expect reads the next element and demands its tag.
 func (r *Reader) Expect(t Tag) (Element, error) {
 	got, ok := r.Peek()
@@ -273,10 +325,7 @@ func (r *Reader) Child(e Element) (Reader, error) {
 	if !e.Tag.Constructed {
 		return Reader{}, fmt.Errorf("%w: %s has no children", ErrSyntax, e.Tag)
 	}
-	if r.depth <= 1 {
-		return Reader{}, ErrTooDeep
-	}
-	return Reader{rest: e.Content, depth: r.depth - 1, budget: r.budget}, nil
+	return r.Inside(e.Content)
 }
 
 type header struct {

@@ -7,24 +7,33 @@ import (
 
 // Bool reads a BOOLEAN under tag t (X.690 §8.2).
 func (r *Reader) Bool(t Tag) (bool, error) {
-	e, err := r.Expect(t)
+	content, err := r.content(t)
 	if err != nil {
 		return false, err
 	}
-	if len(e.Content) != 1 {
-		return false, fmt.Errorf("%w: BOOLEAN of %d octets", ErrSyntax, len(e.Content))
+	if len(content) != 1 {
+		return false, fmt.Errorf("%w: BOOLEAN of %d octets", ErrSyntax, len(content))
 	}
-	return e.Content[0] != 0, nil
+	return content[0] != 0, nil
+}
+
+// content is Expect for those who need no more.
+func (r *Reader) content(t Tag) ([]byte, error) {
+	if content, ok := r.short(t); ok {
+		return content, nil
+	}
+	e, err := r.Expect(t)
+	return e.Content, err
 }
 
 // Int reads an INTEGER or ENUMERATED of at most 64 bits under tag t
 // (X.690 §8.3).
 func (r *Reader) Int(t Tag) (int64, error) {
-	e, err := r.Expect(t)
+	content, err := r.content(t)
 	if err != nil {
 		return 0, err
 	}
-	return e.Int()
+	return Element{Content: content}.Int()
 }
 
 // Int gives the element's content as an integer of at most 64 bits.

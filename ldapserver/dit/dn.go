@@ -29,21 +29,34 @@ func escapeValue(v string) string { return string(appendEscaped(nil, []byte(v)))
 
 // appendEscaped is escapeValue for callers with a buffer.
 func appendEscaped(dst, v []byte) []byte {
-	for i := range len(v) {
-		c := v[i]
-		switch {
-		case strings.IndexByte(`"+,;<>\`, c) >= 0,
-			c == ' ' && (i == 0 || i == len(v)-1),
-			c == '#' && i == 0:
-			dst = append(dst, '\\', c)
-		case c < ' ' || c > '~':
+	done := 0
+	for i, c := range v {
+		edge := i == 0 || i == len(v)-1
+		if c > ' ' && !specials[c] || c == ' ' && !edge || c == '#' && i > 0 {
+			continue
+		}
+		dst = append(dst, v[done:i]...)
+		done = i + 1
+		if c < ' ' || c > '~' {
 			dst = fmt.Appendf(dst, `\%02x`, c)
-		default:
-			dst = append(dst, c)
+		} else {
+			dst = append(dst, '\\', c)
 		}
 	}
-	return dst
+	return append(dst, v[done:]...)
 }
+
+// specials are the octets above the space that may need an escape. It never
+// changes.
+var specials = func() (set [256]bool) {
+	for _, c := range []byte(`#"+,;<>\`) {
+		set[c] = true
+	}
+	for c := 0x7f; c < 0x100; c++ {
+		set[c] = true
+	}
+	return set
+}()
 
 // contextDN is the name of a domain's naming context (RFC 2247 §2).
 func contextDN(d direct.Domain) string {

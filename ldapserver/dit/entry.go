@@ -19,14 +19,18 @@ const (
 // Entry is one entry of the directory, encoded as far as an answer allows: the
 // name and the text attributes stand ready as PartialAttributes of RFC 4511
 // §4.1.7, the certificates are the store's own octets, so that a million of
-// them are in memory once. An Entry does not change but by FindMail.
+// them are in memory once. The text of an owner's entry is made when an answer
+// needs it: clients ask for certificates. Entries of owners belong to whom they
+// were made for.
 type Entry struct {
 	kind     kind
 	held     store.Holding // of an owner: what the entry is made of
+	mail     []byte        // of an owner
+	local    []byte        // of an owner with an address: its local part
 	suffix   *suffix       // the naming context; nil for root DSE and subschema
 	encoded  []byte        // LDAPDN, then the text attributes
 	nameEnd  int           // where the LDAPDN ends in encoded
-	spans    []span        // the text attributes, in order
+	spans    []span        // the text attributes, in order; of an owner once text was called
 	certs    [][]byte      // values of userCertificate, DER
 	certSize int           // octets of the certs as OCTET STRINGs, headers included
 }
@@ -70,6 +74,21 @@ func (e *Entry) add(a Attr, value []byte) {
 	e.spans = append(e.spans, span{uint32(len(e.encoded)), a})
 }
 
+// text makes the text attributes of an owner's entry, unless they are there.
+func (e *Entry) text() {
+	if e.kind != kindOwner || len(e.spans) > 0 {
+		return
+	}
+	e.encoded = append(e.encoded, personClasses...)
+	e.spans = append(e.spans, span{uint32(len(e.encoded)), ObjectClass})
+	e.add(CommonName, e.mail)
+	e.add(Surname, e.mail)
+	if len(e.local) > 0 {
+		e.add(UserID, e.local)
+	}
+	e.add(Mail, e.mail)
+}
+
 // Certificates gives the values of userCertificate. They must not be changed.
 func (e *Entry) Certificates() [][]byte { return e.certs }
 
@@ -86,18 +105,40 @@ func (e *Entry) attribute(a Attr) []byte {
 }
 
 // values walks the values of a text attribute; next gives them one by one.
-type values struct{ rest []byte }
+type values struct {
+	single []byte // the only one, or
+	rest   []byte // encoded ones
+}
 
 func (e *Entry) values(a Attr) values {
-	attribute := e.attribute(a)
-	if attribute == nil {
+	if e.kind == kindOwner {
+		switch a {
+		case CommonName, Surname, Mail:
+			return values{single: e.mail}
+		case UserID:
+			return values{single: e.local}
+		case ObjectClass:
+			return values{rest: valuesOf(personClasses)}
+		}
 		return values{}
 	}
+	return values{rest: valuesOf(e.attribute(a))}
+}
+
+// valuesOf is the content of the SET in an encoded PartialAttribute.
+func valuesOf(attribute []byte) []byte {
+	if attribute == nil {
+		return nil
+	}
 	_, set := cut(contentOf(attribute)) // behind the description
-	return values{contentOf(set)}
+	return contentOf(set)
 }
 
 func (v *values) next() ([]byte, bool) {
+	if value := v.single; len(value) > 0 {
+		v.single = nil
+		return value, true
+	}
 	if len(v.rest) == 0 {
 		return nil, false
 	}
@@ -143,6 +184,9 @@ func (e *Entry) Has(m Mask) bool {
 	if m.Has(UserCertificate) && len(e.certs) > 0 {
 		return true
 	}
+	if e.kind == kindOwner {
+		return m&ownerText != 0 || m.Has(UserID) && len(e.local) > 0
+	}
 	for _, s := range e.spans {
 		if m.Has(s.attr) {
 			return true
@@ -150,6 +194,9 @@ func (e *Entry) Has(m Mask) bool {
 	}
 	return false
 }
+
+// ownerText are the text attributes that every owner's entry has.
+const ownerText Mask = 1<<ObjectClass | 1<<CommonName | 1<<Surname | 1<<Mail
 
 // certificateName is the attribute description under which the certificates
 // are answered.
@@ -234,6 +281,9 @@ func (e *Entry) AppendResult(dst []byte, s *Selection) []byte {
 
 func (e *Entry) attributesSize(s *Selection) int {
 	mask := s.attrs()
+	if mask&(ownerText|1<<UserID) != 0 {
+		e.text()
+	}
 	n := 0
 	start := uint32(e.nameEnd)
 	for _, span := range e.spans {

@@ -246,15 +246,16 @@ func (c *context) eachFrom(at Position, f func(*Entry, Position) bool) bool {
 	return true
 }
 
-// eachSorted calls f for every owner's entry in the order of the keys until f
-// says false. The entry is good until f returns.
+// eachSorted calls f for every owner's entry, with its text, in the order of the
+// keys until f says false. The entry is good until f returns.
 func (c *context) eachSorted(f func(*Entry) bool) bool {
 	var e Entry
 	for h := range c.data.Certificates.SortedHoldings {
 		if !h.AnyLDAP() {
 			continue
 		}
-		if c.fill(&e, h); !f(&e) {
+		c.fill(&e, h)
+		if e.text(); !f(&e) {
 			return false
 		}
 	}
@@ -277,7 +278,7 @@ func newSuffix(d direct.Domain) *suffix {
 func (c *context) fill(e *Entry, h store.Holding) {
 	mail := h.OwnerText()
 	local, inside := localOf(mail, h), hasSuffix(mail, c.data.Domain.String())
-	*e = Entry{kind: kindOwner, suffix: c.suffix, held: h, encoded: e.encoded[:0], spans: e.spans[:0], certs: e.certs[:0]}
+	*e = Entry{kind: kindOwner, suffix: c.suffix, held: h, mail: mail, local: local, encoded: e.encoded[:0], spans: e.spans[:0], certs: e.certs[:0]}
 	var buf [maxDN]byte
 	dn := buf[:0]
 	if len(local) > 0 && inside {
@@ -288,14 +289,6 @@ func (c *context) fill(e *Entry, h store.Holding) {
 	dn = append(append(dn, ','), c.suffix.dn...)
 	e.encoded = ber.AppendTLV(e.encoded, ber.OctetString, dn)
 	e.nameEnd = len(e.encoded)
-	e.encoded = append(e.encoded, personClasses...)
-	e.spans = append(e.spans, span{uint32(len(e.encoded)), ObjectClass})
-	e.add(CommonName, mail)
-	e.add(Surname, mail)
-	if len(local) > 0 {
-		e.add(UserID, local)
-	}
-	e.add(Mail, mail)
 	for i := range h.Len() {
 		if h.InLDAP(i) {
 			der := h.DER(i)
