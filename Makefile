@@ -40,7 +40,7 @@ crash: all ## kill -9 of either node at random moments while messages flow
 BENCH_NAMES ?= 100000
 BENCH_FLAGS ?=
 
-bench: all bin/bench ## directd beside NSD, Knot and BIND on this machine; writes docs/PERFORMANCE.md
+bench: all bin/bench ## directd beside NSD, Knot, BIND and slapd on this machine; writes docs/PERFORMANCE.md
 	bin/bench -names $(BENCH_NAMES) -o docs/PERFORMANCE.md $(BENCH_FLAGS)
 
 bench-quick: all bin/bench ## a minute of the same with 1,000 names: shows that it works, measures nothing

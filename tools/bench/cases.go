@@ -7,6 +7,7 @@ const (
 	noTarget   reference = iota
 	knotAlone            // Knot's figure
 	betterPeer           // the lower of Knot's and NSD's
+	slapdAlone           // slapd's figure
 )
 
 // measurement is one row of the table.
@@ -25,6 +26,8 @@ var (
 	askCut  = question{qtype: typeCERT, edns: 1232, label: "u%07d", want: want{tc: true}}
 	askNone = question{qtype: typeCERT, edns: 1232, label: "x%07d", want: want{rcode: rcodeNXDomain}}
 	askMX   = question{qtype: typeMX, edns: 1232, want: want{answers: 1}}
+
+	askDirectory = question{ldap: true}
 )
 
 // How it is asked. 96 outstanding keep a server busy without filling a socket's
@@ -34,6 +37,9 @@ var (
 	byPipeline  = load{over: overTCP, conns: 20, window: 8}
 	byTurns     = load{over: overTCP, conns: 50, window: 1}
 	byConnector = load{over: perConnection, conns: 20, window: 1}
+
+	// A directory's clients are mail servers, which keep few connections.
+	keptSearch = load{over: overTCP, conns: 20, window: 1}
 )
 
 const smallAnswer = 100 // octets: an NXDOMAIN with its SOA
@@ -52,15 +58,28 @@ func measurements(certOctets int) []measurement {
 	}
 }
 
+// directoryMeasurements are all rows about LDAP.
+func directoryMeasurements() []measurement {
+	return []measurement{
+		{"ldap", "search, 1 outstanding on 20 connections", keptSearch, askDirectory, 0, 0.35, slapdAlone},
+		{"ldap8", "search, 8 pipelined on 20 connections", byPipeline, askDirectory, 0, 0.12, slapdAlone},
+		{"ldapconnect", "connect, bind, search, unbind", byConnector, askDirectory, 0, 0.40, slapdAlone},
+	}
+}
+
 // Cases beside those of a query.
 const (
 	caseStart  = "start"  // from exec to the first right answer, and memory
 	caseImport = "import" // of many certificates
 	caseChange = "change" // of one certificate, under load
 	caseSigned = "signed" // answers with signatures beside answers without
+
+	caseGoLDAP = "goldap"   // the go-ldap client end to end
+	caseSlow   = "ldapslow" // searches among thousands of connections that do next to nothing
+	caseMemory = "ldapmem"  // of the directories
 )
 
-func allCases() []string {
+func dnsCases() []string {
 	keys := []string{caseStart, caseImport, caseChange, caseSigned}
 	for _, m := range measurements(0) {
 		keys = append(keys, m.key)
@@ -68,13 +87,23 @@ func allCases() []string {
 	return keys
 }
 
+func directoryCases() []string {
+	var keys []string
+	for _, m := range directoryMeasurements() {
+		keys = append(keys, m.key)
+	}
+	return append(keys, caseGoLDAP, caseSlow, caseMemory)
+}
+
+func allCases() []string { return append(dnsCases(), directoryCases()...) }
+
 // manyNames is where a zone is large.
 const manyNames = 500_000
 
 // autoCases are those that the claims for a size are about.
 func autoCases(names int) []string {
 	if names >= manyNames {
-		return []string{caseStart, caseImport, "cert", caseChange}
+		return []string{caseStart, caseImport, "cert", caseChange, caseMemory, "ldap"}
 	}
-	return []string{"cert", "tc", "nx", "mx", "tcp8", "tcp1", "connect", caseSigned}
+	return append([]string{"cert", "tc", "nx", "mx", "tcp8", "tcp1", "connect", caseSigned}, directoryCases()...)
 }

@@ -57,7 +57,7 @@ func TestSearchRequest(t *testing.T) {
 		"0a0102" + "0a0100" + "020100" + "020100" + "010100" +
 		"a31b" + "04046d61696c" + "0413753030303030303140" + "62656e63682e74657374" +
 		"3018" + "0416757365724365727469666963617465" + "3b62696e617279"
-	got := searchRequest("u0000001@bench.test")
+	got := searchRequest([]byte{1}, "u0000001@bench.test")
 	if hex.EncodeToString(got) != want {
 		t.Errorf("request\n%x, want\n%s", got, want)
 	}
@@ -67,15 +67,16 @@ func TestSearchRequest(t *testing.T) {
 func TestDirectoryAnswers(t *testing.T) {
 	der := bytes.Repeat([]byte{0xab}, 1199)
 	done := tlv(0x30, tlv(0x02, []byte{1}), tlv(tagSearchDone, []byte{0x0a, 1, 0, 4, 0, 4, 0}))
-	entry := func(value []byte) []byte {
-		return tlv(0x30, tlv(0x02, []byte{1}), tlv(tagSearchEntry, octets("cn=x"), tlv(0x30, tlv(0x30, octets("userCertificate;binary"), tlv(0x31, tlv(0x04, value))))))
-	}
+	entry := func(value []byte) []byte { return entryMessage(1, "userCertificate;binary", value) }
 	for name, c := range map[string]struct {
 		answer []byte
 		good   bool
 	}{
 		"the certificate": {append(entry(der), done...), true},
-		"two entries":     {slices.Concat(entry([]byte("x")), entry(der), done), true},
+		"two entries":     {slices.Concat(entry([]byte("x")), entry(der), done), false},
+		"plain name":      {append(entryMessage(1, "userCertificate", der), done...), false},
+		"another ID":      {append(entryMessage(2, certificateType, der), done...), false},
+		"failed":          {append(entry(der), tlv(0x30, tlv(0x02, []byte{1}), tlv(tagSearchDone, []byte{0x0a, 1, 51, 4, 0, 4, 0}))...), false},
 		"another":         {append(entry(der[1:]), done...), false},
 		"nothing":         {done, false},
 		"not done":        {entry(der), false},

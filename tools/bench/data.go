@@ -18,6 +18,7 @@ import (
 type dataSet struct {
 	names    int
 	pool     *pool
+	poolPath string // where the pool stands
 	zoneText string // for the peers: RFC 1035 §5
 	cache    string // the folder that keeps what takes long to make
 	edited   bool   // a server that is changed by way of its zone text gets a copy of its own
@@ -78,7 +79,7 @@ func makeData(cache string, names, size int, at time.Time) (*dataSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dataSet{names: names, pool: p, cache: cache, zoneText: filepath.Join(cache, fmt.Sprintf("zone-%d-%d.text", names, size))}
+	d := &dataSet{names: names, pool: p, poolPath: poolPath, cache: cache, zoneText: filepath.Join(cache, fmt.Sprintf("zone-%d-%d.text", names, size))}
 	made, err := os.Stat(poolPath)
 	if err != nil {
 		return nil, err

@@ -1,8 +1,10 @@
-// Bench measures directd beside NSD, Knot DNS and BIND on the machine it runs
+// Bench measures directd beside NSD, Knot DNS and BIND, and its directory
+// beside slapd and a plain server of the library gldap, on the machine it runs
 // on, and writes the tables of docs/PERFORMANCE.md.
 //
 // In: the programs of this tree in bin/, the peers that are installed, and
-// flags. Out: a table for people, and with -o the section of a Markdown file.
+// flags. Out: tables for people, and with -o the sections of a Markdown file,
+// one for DNS and one for LDAP.
 //
 // All servers are up at once, bound to one core and with one worker each; the
 // generator has another core. They are measured in turn, round after round, so
@@ -13,4 +15,8 @@
 //
 // The queries are those of RFC 1035 with the OPT record of RFC 6891, over TCP
 // as RFC 7766 §6.2.1 has it: kept connections, pipelined, or one for a query.
+// The searches are those of RFC 4511 §4.5 by which a certificate is looked for:
+// the address by equality, the attribute userCertificate;binary. The program is
+// also the plain server, and the client with the library go-ldap, in processes
+// of their own.
 package main

@@ -38,6 +38,10 @@ type load struct {
 	conns  int // TCP connections
 	window int // queries outstanding: in all by UDP, on a connection by TCP
 	rate   int // queries a second at most; 0: as fast as answers come
+	limit  int // queries in all, by TCP; 0: until the time ends
+
+	// urgent goes before whatever else is on the generator's core.
+	urgent bool
 
 	patience time.Duration // until what is outstanding is lost; 0: the constant
 
@@ -64,10 +68,15 @@ type slice struct {
 
 // record counts one answer.
 func (o *outcome) record(w *want, query, answer []byte, took time.Duration) {
+	o.count(len(answer), took, w.check(query, answer))
+}
+
+// count counts one answer, and what is wrong with it.
+func (o *outcome) count(octets int, took time.Duration, err error) {
 	o.answers++
-	o.octets += uint64(len(answer))
+	o.octets += uint64(octets)
 	o.latency.add(took)
-	if err := w.check(query, answer); err != nil {
+	if err != nil {
 		o.fail(err)
 	}
 }
@@ -98,7 +107,7 @@ type generator struct {
 }
 
 // run sends a load until the context or the time ends, whichever comes first.
-func (g generator) run(ctx context.Context, l load, to netip.AddrPort, q *queries, d time.Duration) (outcome, error) {
+func (g generator) run(ctx context.Context, l load, to netip.AddrPort, q dialect, d time.Duration) (outcome, error) {
 	runtime.LockOSThread() // not unlocked: the thread has a core and a priority of its own and ends with the goroutine
 	var one unix.CPUSet
 	one.Set(g.core)
@@ -108,20 +117,20 @@ func (g generator) run(ctx context.Context, l load, to netip.AddrPort, q *querie
 	if l.patience == 0 {
 		l.patience = patience
 	}
-	if l.rate > 0 {
-		// A paced load measures latencies while the administrator's programs
-		// run on the same core: it must not wait for them. Without the right to
-		// that it measures a little too much.
+	if l.rate > 0 || l.urgent {
+		// Latencies are measured while other programs or threads run on the same
+		// core, which must not be waited for. Without the right to that a little
+		// too much is measured.
 		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -19)
 	}
-	if l.over == overUDP {
-		return runUDP(ctx, l, to, q, d)
+	if asked, ok := q.(*queries); ok && l.over == overUDP {
+		return runUDP(ctx, l, to, asked, d)
 	}
 	return runTCP(ctx, l, to, q, d)
 }
 
 // do is run on a goroutine of its own, after a warm-up.
-func (g generator) do(ctx context.Context, l load, to netip.AddrPort, q *queries, d time.Duration) (outcome, error) {
+func (g generator) do(ctx context.Context, l load, to netip.AddrPort, q dialect, d time.Duration) (outcome, error) {
 	type result struct {
 		o   outcome
 		err error
@@ -137,7 +146,7 @@ func (g generator) do(ctx context.Context, l load, to netip.AddrPort, q *queries
 
 // measure warms a server up and measures it: CPU of its process tree for one
 // answer.
-func (g generator) measure(ctx context.Context, l load, s *server, q *queries, d time.Duration) (outcome, time.Duration, error) {
+func (g generator) measure(ctx context.Context, l load, s *server, q dialect, d time.Duration) (outcome, time.Duration, error) {
 	if _, err := g.do(ctx, l, s.addr, q, warmUp); err != nil {
 		return outcome{}, 0, err
 	}

@@ -247,7 +247,10 @@ func (c cpuClock) since(before cpuClock) time.Duration {
 
 // usage is the proportional set size of processes, in octets: pages that
 // several share count once.
-type usage struct{ all, files int64 }
+type usage struct {
+	all, files, anon int64 // all, and of it mapped files and what is no file
+	resident         int64 // resident set size: shared pages count in full
+}
 
 // memory adds up what processes have in memory, and how much of that is mapped
 // files, which the kernel can drop.
@@ -262,7 +265,7 @@ func memory(pids []int) (usage, error) {
 		if err != nil {
 			return usage{}, fmt.Errorf("process %d: %w", pid, err)
 		}
-		sum.all, sum.files = sum.all+u.all, sum.files+u.files
+		sum.all, sum.files, sum.anon, sum.resident = sum.all+u.all, sum.files+u.files, sum.anon+u.anon, sum.resident+u.resident
 	}
 	return sum, nil
 }
@@ -271,20 +274,19 @@ func memory(pids []int) (usage, error) {
 func parseRollup(b []byte) (usage, error) {
 	var u usage
 	found := false
+	fields := map[string]*int64{"Pss": &u.all, "Pss_File": &u.files, "Pss_Anon": &u.anon, "Rss": &u.resident}
 	for line := range strings.Lines(string(b)) {
 		name, rest, _ := strings.Cut(line, ":")
-		if name != "Pss" && name != "Pss_File" {
+		field := fields[name]
+		if field == nil {
 			continue
 		}
 		kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
 		if err != nil {
 			return u, err
 		}
-		if name == "Pss" {
-			u.all, found = kb<<10, true
-		} else {
-			u.files = kb << 10
-		}
+		*field = kb << 10
+		found = found || name == "Pss"
 	}
 	if !found {
 		return u, errors.New("no Pss in its smaps_rollup")

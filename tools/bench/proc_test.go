@@ -201,7 +201,7 @@ func TestStopEndsTheTree(t *testing.T) {
 
 func TestParseRollup(t *testing.T) {
 	const text = "55d0-7ffe ---p 00000000 00:00 0   [rollup]\nRss:   9 kB\nPss:                1500 kB\nPss_Dirty:   3 kB\nPss_Anon: 1000 kB\nPss_File:            500 kB\nPss_Shmem: 0 kB\n"
-	if u, err := parseRollup([]byte(text)); err != nil || u != (usage{1500 << 10, 500 << 10}) {
+	if u, err := parseRollup([]byte(text)); err != nil || u != (usage{all: 1500 << 10, files: 500 << 10, anon: 1000 << 10, resident: 9 << 10}) {
 		t.Errorf("parseRollup = %+v, %v", u, err)
 	}
 	for _, bad := range []string{"", "Rss: 9 kB\n", "Pss: x kB\n", "Pss:\n"} {

@@ -19,6 +19,7 @@ const (
 )
 
 const (
+	lengthSize = 2 // before each message on a stream
 	headerSize = 12
 	optSize    = 11
 
@@ -37,6 +38,7 @@ type question struct {
 	label string // "" for the apex, else a format with the owner's number
 	do    bool   // signatures are wanted too (RFC 4035 §3.2.1)
 	few   int    // ask for the first few names in turn, instead of all at random
+	ldap  bool   // not by DNS: search the directory for the certificate of a name
 	want  want
 }
 
@@ -75,6 +77,45 @@ func buildQueries(q question, names int) *queries {
 	}
 	return out
 }
+
+// The stream of a TCP connection: each message behind two octets with its
+// length (RFC 1035 §4.2.2); answers may come in any order (RFC 7766 §6.2.1.1).
+
+func (q *queries) count() int { return len(q.msgs) }
+
+func (q *queries) frame(b []byte, n int) []byte {
+	b = binary.BigEndian.AppendUint16(b, uint16(len(q.msgs[n])))
+	return append(b, q.msgs[n]...)
+}
+
+func (q *queries) cut(b []byte) (int, error) {
+	if len(b) < lengthSize {
+		return 0, nil
+	}
+	n := lengthSize + int(binary.BigEndian.Uint16(b))
+	if n > len(b) {
+		return 0, nil
+	}
+	return n, nil
+}
+
+func (q *queries) id(msg []byte) (int, bool) {
+	if len(msg) < lengthSize+headerSize {
+		return 0, false
+	}
+	return int(binary.BigEndian.Uint16(msg[lengthSize:])), true
+}
+
+func (q *queries) idOf(n int) int { return n & 0xffff }
+
+func (q *queries) take(s *sentQuery, msg []byte) bool {
+	s.err = q.want.check(q.msgs[s.query], msg[lengthSize:])
+	return true
+}
+
+func (q *queries) hello() []byte            { return nil }
+func (q *queries) welcome(msg []byte) error { return errForeign }
+func (q *queries) farewell() []byte         { return nil }
 
 // appendQuery writes a query (RFC 1035 §4.1).
 func appendQuery(b []byte, id uint16, name string, qtype, edns uint16) []byte {

@@ -15,6 +15,7 @@ import (
 
 // report collects what becomes a section of the Markdown file.
 type report struct {
+	topic   string // "" for DNS
 	names   int
 	at      time.Time
 	command string
@@ -24,7 +25,14 @@ type report struct {
 	imports []importResult
 	changes []changeResult
 	signed  []signedResult
+	goLDAP  []goResult
+	slow    []slowResult
+	memory  []memoryResult
+	slowly  int // how many slow connections
 }
+
+// topicLDAP is the part of the directories.
+const topicLDAP = "LDAP"
 
 // serverLine describes a column.
 type serverLine struct {
@@ -45,14 +53,14 @@ type cell struct {
 	void                []error
 }
 
-func newReport(o options, at time.Time) *report {
-	return &report{names: o.names, at: at, command: o.command()}
+func newReport(o options, topic string, at time.Time) *report {
+	return &report{topic: topic, names: o.names, at: at, command: o.command(), slowly: o.slow}
 }
 
 // command is what repeats the run.
 func (o *options) command() string {
-	return fmt.Sprintf("make bench BENCH_NAMES=%d BENCH_FLAGS='-cases %s -peers %s -rounds %d -seconds %g -starts %d -changes %d -rate %d -cert-octets %d'",
-		o.names, strings.Join(o.cases, ","), strings.Join(o.peers, ","), o.rounds, o.seconds.Seconds(), o.starts, o.changes, o.rate, o.certOctets)
+	return fmt.Sprintf("make bench BENCH_NAMES=%d BENCH_FLAGS='-cases %s -peers %s -rounds %d -seconds %g -starts %d -changes %d -rate %d -slow %d -cert-octets %d'",
+		o.names, strings.Join(o.cases, ","), strings.Join(o.peers, ","), o.rounds, o.seconds.Seconds(), o.starts, o.changes, o.rate, o.slow, o.certOctets)
 }
 
 func (r *report) server(k kind, c column, err error) {
@@ -109,6 +117,9 @@ func (w *row) verdict() (ratio, target, reached string) {
 		return "–", "–", "–"
 	case knotAlone:
 		target = fmt.Sprintf("≤ %.2f × Knot", w.target)
+	case slapdAlone:
+		against = []string{slapd{}.name()}
+		target = fmt.Sprintf("≤ %.2f × slapd", w.target)
 	case betterPeer:
 		against = append(against, nsd{}.name())
 		target = fmt.Sprintf("≤ %.2f × the better of Knot and NSD", w.target)
@@ -130,7 +141,13 @@ func (w *row) verdict() (ratio, target, reached string) {
 	return fmt.Sprintf("%.2f", value), target, reached
 }
 
-func (r *report) section() string { return fmt.Sprintf("%d names", r.names) }
+// section is the name of the report's place in the Markdown file.
+func (r *report) section() string {
+	if r.topic != "" {
+		return fmt.Sprintf("%s, %d names", r.topic, r.names)
+	}
+	return fmt.Sprintf("%d names", r.names)
+}
 
 // markdown writes the section.
 func (r *report) markdown() string {
@@ -150,6 +167,9 @@ func (r *report) markdown() string {
 	r.cpuTable(&b)
 	r.latencyTable(&b)
 	r.signedTable(&b)
+	r.goTable(&b)
+	r.slowTable(&b)
+	r.memoryTable(&b)
 	r.voids(&b)
 	return b.String()
 }
@@ -158,6 +178,9 @@ func (r *report) columns() []string {
 	var names []string
 	for _, s := range r.servers {
 		names = append(names, s.name)
+	}
+	if r.topic != "" {
+		return names
 	}
 	return append(names, echo{}.name())
 }

@@ -23,6 +23,7 @@ func rowOf(m measurement, figures map[string]float64) *row {
 func TestVerdicts(t *testing.T) {
 	knotOnly := measurement{title: "a", target: 0.75, against: knotAlone}
 	better := measurement{title: "b", target: 0.85, against: betterPeer}
+	ldap := measurement{title: "c", target: 0.35, against: slapdAlone}
 	for name, c := range map[string]struct {
 		m                      measurement
 		figures                map[string]float64
@@ -35,6 +36,8 @@ func TestVerdicts(t *testing.T) {
 		"peer absent":     {knotOnly, map[string]float64{"directd": 3, "NSD": 4}, "–", "≤ 0.75 × Knot", "not measured"},
 		"one peer absent": {better, map[string]float64{"directd": 3, "NSD": 4}, "0.75", "≤ 0.85 × the better of Knot and NSD", "yes"},
 		"ours void":       {knotOnly, map[string]float64{"Knot": 4}, "–", "≤ 0.75 × Knot", "not measured"},
+		"slapd":           {ldap, map[string]float64{"directd": 10, "slapd": 40, "Knot": 1}, "0.25", "≤ 0.35 × slapd", "yes"},
+		"slapd absent":    {ldap, map[string]float64{"directd": 10, "gldap": 40}, "–", "≤ 0.35 × slapd", "not measured"},
 		"no target":       {measurement{}, map[string]float64{"directd": 3, "Knot": 4}, "–", "–", "–"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -49,7 +52,7 @@ func TestVerdicts(t *testing.T) {
 // TestTheReportShowsWhatDidNotCount: void rounds have no figure and a reason,
 // an absent peer is called so.
 func TestTheReportShowsWhatDidNotCount(t *testing.T) {
-	r := newReport(options{names: 1000, cases: []string{"all"}}, time.Unix(0, 0))
+	r := newReport(options{names: 1000, cases: []string{"all"}}, "", time.Unix(0, 0))
 	r.servers = []serverLine{{name: "directd", version: "v1"}, {name: "Knot", version: "3.2"}, {name: "NSD", absent: errors.New("none")}}
 	w := r.row(measurement{title: "UDP CERT", target: 0.75, against: knotAlone})
 	for _, f := range []float64{3, 5, 4} {

@@ -31,8 +31,16 @@ func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.log, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 }
 
-// measure does what was asked for: what needs servers of its own first.
-func (b *bench) measure(ctx context.Context, kinds []kind) error {
+// measure does what was asked for of one part.
+func (b *bench) measure(ctx context.Context, p part) error {
+	if p.topic == topicLDAP {
+		return b.measureDirectories(ctx, p.kinds)
+	}
+	return b.measureDNS(ctx, p.kinds)
+}
+
+// measureDNS measures what needs servers of its own first.
+func (b *bench) measureDNS(ctx context.Context, kinds []kind) error {
 	if b.o.wants(caseImport) {
 		if err := b.measureImport(ctx); err != nil {
 			return err
@@ -51,7 +59,7 @@ func (b *bench) measure(ctx context.Context, kinds []kind) error {
 	if err != nil {
 		return err
 	}
-	if err := b.measureAll(ctx, columns); err != nil {
+	if err := b.measureAll(ctx, measurements(b.o.certOctets), columns); err != nil {
 		return err
 	}
 	if b.o.wants(caseSigned) {
@@ -72,10 +80,9 @@ func (b *bench) startAll(ctx context.Context, kinds []kind) ([]column, error) {
 	for _, k := range kinds {
 		c, err := b.startOne(ctx, k)
 		columns = append(columns, c)
-		_, isOwn := k.(own)
 		switch {
 		case err == nil:
-		case isOwn || ctx.Err() != nil:
+		case k.name() == own{}.name() || ctx.Err() != nil:
 			return columns, err
 		default:
 			b.say("absent: %v", err)
@@ -111,8 +118,8 @@ func stopAll(columns []column) {
 }
 
 // measureAll measures every case, round after round, server after server.
-func (b *bench) measureAll(ctx context.Context, columns []column) error {
-	for _, m := range measurements(b.o.certOctets) {
+func (b *bench) measureAll(ctx context.Context, all []measurement, columns []column) error {
+	for _, m := range all {
 		if !b.o.wants(m.key) {
 			continue
 		}
@@ -124,7 +131,7 @@ func (b *bench) measureAll(ctx context.Context, columns []column) error {
 }
 
 func (b *bench) measureCase(ctx context.Context, m measurement, columns []column) error {
-	q := buildQueries(m.ask, b.data.names)
+	q := b.dialect(m.ask)
 	row := b.report.row(m)
 	if m.echo > 0 {
 		k := echo{m.echo}
@@ -140,11 +147,7 @@ func (b *bench) measureCase(ctx context.Context, m measurement, columns []column
 			if c.server == nil {
 				continue
 			}
-			asked := *q
-			if _, ok := c.kind.(echo); ok {
-				asked.want = want{size: m.echo}
-			}
-			o, cpu, err := b.gen.measure(ctx, m.load, c.server, &asked, b.o.seconds)
+			o, cpu, err := b.gen.measure(ctx, m.load, c.server, echoed(q, c.kind), b.o.seconds)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -156,4 +159,25 @@ func (b *bench) measureCase(ctx context.Context, m measurement, columns []column
 		}
 	}
 	return nil
+}
+
+// dialect makes what a case asks.
+func (b *bench) dialect(q question) dialect {
+	if q.ldap {
+		return buildSearches(b.data.names, b.o.certOctets)
+	}
+	return buildQueries(q, b.data.names)
+}
+
+// echoed are the queries as they are for a server: of the echo's answers the
+// length alone can be right.
+func echoed(q dialect, k kind) dialect {
+	e, ok := k.(echo)
+	asked, dns := q.(*queries)
+	if !ok || !dns {
+		return q
+	}
+	copied := *asked
+	copied.want = want{size: e.size}
+	return &copied
 }

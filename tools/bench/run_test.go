@@ -33,7 +33,7 @@ func TestAnAbsentPeerStopsNothing(t *testing.T) {
 	for name, k := range map[string]stranger{"missing": {true}, "ends at once": {false}} {
 		t.Run(name, func(t *testing.T) {
 			b := &bench{scratch: t.TempDir(), log: io.Discard, data: &dataSet{names: 100, pool: testPool(t, 1199)}}
-			b.report = newReport(options{names: 100}, time.Unix(0, 0))
+			b.report = newReport(options{names: 100}, "", time.Unix(0, 0))
 			b.o.serverCore = anyCore
 			columns, err := b.startAll(t.Context(), []kind{k})
 			if err != nil || len(columns) != 1 || columns[0].server != nil {

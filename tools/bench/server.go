@@ -118,8 +118,11 @@ func (s *server) ping() error {
 	return err
 }
 
-// has asks by TCP whether owner i has a certificate.
+// has asks by TCP, or by LDAP a directory, whether owner i has a certificate.
 func (s *server) has(i int, der []byte, id uint16) error {
+	if _, ok := s.kind.(interface{ asksLDAP() }); ok {
+		return directoryHas(s.addr, i, der)
+	}
 	msg, err := exchangeTCP(s.addr, appendQuery(nil, id, localPart(i)+"."+zoneName, typeCERT, 4096))
 	if err != nil {
 		return err

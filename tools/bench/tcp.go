@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -23,14 +22,36 @@ const (
 	epollEvents = 128
 )
 
+// dialect is what goes over a connection: numbered queries with what frames
+// them, and what an answer to them looks like.
+type dialect interface {
+	count() int                   // of the queries; after the last comes the first again
+	frame(b []byte, n int) []byte // appends query n
+
+	// cut is the size of the first message of b with its frame, 0 if it is not
+	// whole yet.
+	cut(b []byte) (int, error)
+	// id is which query a message answers, as idOf has it; false if none.
+	id(msg []byte) (int, bool)
+	idOf(n int) int
+	// take holds a message against its query, notes what is wrong with it and
+	// tells whether it was the last one of the answer.
+	take(s *sentQuery, msg []byte) bool
+
+	hello() []byte            // what is sent first on a connection, nil for nothing
+	welcome(msg []byte) error // holds the answer to it against what is right
+	farewell() []byte         // what is sent last on a connection, nil for nothing
+}
+
 // tcpRun is one running load over TCP.
 type tcpRun struct {
 	load   load
 	to     unix.SockaddrInet4
-	q      *queries
+	q      dialect
 	out    outcome
 	epoll  int
 	next   int
+	sent   int
 	source byte
 	conns  []*tcpConn
 	start  time.Time
@@ -42,6 +63,8 @@ type tcpRun struct {
 type tcpConn struct {
 	fd        int
 	connected bool
+	greeted   bool // the answer to hello has come, or there is none
+	served    bool // a query was answered
 	opened    int64
 	out       []byte // what is to be sent at once
 	in        []byte // what has come of answers that are not whole
@@ -49,12 +72,22 @@ type tcpConn struct {
 	room      []byte
 }
 
+// sentQuery is a query that is outstanding, and what has come of its answer.
 type sentQuery struct {
-	query int32
-	at    int64
+	query  int32
+	at     int64
+	octets int
+	parts  int   // messages before the last
+	err    error // the first thing that was wrong
 }
 
-func runTCP(ctx context.Context, l load, to netip.AddrPort, q *queries, d time.Duration) (outcome, error) {
+func (s *sentQuery) wrong(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+func runTCP(ctx context.Context, l load, to netip.AddrPort, q dialect, d time.Duration) (outcome, error) {
 	r := &tcpRun{load: l, to: unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}, q: q}
 	var err error
 	if r.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -90,7 +123,7 @@ func (r *tcpRun) loop(ctx context.Context, end int64) error {
 	progress := int64(0)
 	for {
 		now := r.now()
-		if !r.ending && (now >= end || ctx.Err() != nil) {
+		if !r.ending && (now >= end || r.load.limit > 0 && r.sent == r.load.limit || ctx.Err() != nil) {
 			r.ending, r.out.elapsed = true, time.Duration(now)
 		}
 		if r.ending && r.busy == 0 {
@@ -165,12 +198,23 @@ func (r *tcpRun) event(c *tcpConn, events uint32) error {
 		if err := unix.EpollCtl(r.epoll, unix.EPOLL_CTL_MOD, c.fd, &e); err != nil {
 			return err
 		}
-		return r.ask(c)
+		return r.greet(c)
 	}
 	if events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR) == 0 {
 		return nil
 	}
 	return r.read(c)
+}
+
+// greet begins a connection.
+func (r *tcpRun) greet(c *tcpConn) error {
+	hello := r.q.hello()
+	if hello == nil {
+		c.greeted = true
+		return r.ask(c)
+	}
+	c.out = append(c.out[:0], hello...)
+	return r.write(c)
 }
 
 // ask fills the connection's window in one write.
@@ -180,14 +224,18 @@ func (r *tcpRun) ask(c *tcpConn) error {
 	}
 	c.out = c.out[:0]
 	now := r.now()
-	for len(c.asked) < r.load.window {
-		msg := r.q.msgs[r.next]
-		c.out = binary.BigEndian.AppendUint16(c.out, uint16(len(msg)))
-		c.out = append(c.out, msg...)
-		c.asked = append(c.asked, sentQuery{int32(r.next), now})
+	for len(c.asked) < r.load.window && (r.load.limit == 0 || r.sent < r.load.limit) {
+		c.out = r.q.frame(c.out, r.next)
+		c.asked = append(c.asked, sentQuery{query: int32(r.next), at: now})
 		r.busy++
-		r.next = (r.next + 1) % len(r.q.msgs)
+		r.sent++
+		r.next = (r.next + 1) % r.q.count()
 	}
+	return r.write(c)
+}
+
+// write sends c.out, for which a socket's buffer always has room.
+func (r *tcpRun) write(c *tcpConn) error {
 	if len(c.out) == 0 {
 		return nil
 	}
@@ -210,50 +258,74 @@ func (r *tcpRun) read(c *tcpConn) error {
 		return r.broken(c, errors.New("the server closed the connection"))
 	}
 	c.in = c.room[:len(c.in)+n]
-	rest, done := c.in, 0
+	rest, progress := c.in, false
 	now := r.now()
-	for len(rest) >= 2 {
-		size := int(binary.BigEndian.Uint16(rest))
-		if len(rest) < 2+size {
+	for {
+		size, err := r.q.cut(rest)
+		if err != nil {
+			return r.broken(c, err)
+		}
+		if size == 0 {
 			break
 		}
-		r.answer(c, rest[2:2+size], now)
-		rest = rest[2+size:]
-		done++
+		whole, err := r.message(c, rest[:size], now)
+		if err != nil {
+			return r.broken(c, err)
+		}
+		rest, progress = rest[size:], progress || whole
 	}
 	c.in = c.room[:copy(c.room, rest)]
 	switch {
-	case done == 0:
+	case !progress:
 		return nil
-	case r.load.over == perConnection:
-		unix.Close(c.fd)
-		c.fd = 0
-		if r.ending {
-			return nil
-		}
-		return r.open(c)
+	case r.load.over == perConnection && len(c.asked) == 0 && c.served:
+		return r.again(c)
 	}
 	return r.ask(c)
 }
 
-// answer finds the query of an answer: answers may come in any order (RFC 7766
-// §6.2.1.1).
-func (r *tcpRun) answer(c *tcpConn, msg []byte, now int64) {
-	for i, s := range c.asked {
-		query := r.q.msgs[s.query]
-		if len(msg) < headerSize || msg[0] != query[0] || msg[1] != query[1] {
+// again closes a connection that has served its query and opens the next one.
+func (r *tcpRun) again(c *tcpConn) error {
+	if last := r.q.farewell(); last != nil {
+		_, _ = unix.Write(c.fd, last) // a server that has gone already has answered
+	}
+	unix.Close(c.fd)
+	c.fd = 0
+	if r.ending {
+		return nil
+	}
+	return r.open(c)
+}
+
+// message takes one message and tells whether there is something to send now:
+// a greeting was answered, or a query.
+func (r *tcpRun) message(c *tcpConn, msg []byte, now int64) (bool, error) {
+	if !c.greeted {
+		c.greeted = true
+		return true, r.q.welcome(msg)
+	}
+	id, ok := r.q.id(msg)
+	for i := range c.asked {
+		s := &c.asked[i]
+		if !ok || r.q.idOf(int(s.query)) != id {
 			continue
+		}
+		s.octets += len(msg)
+		if !r.q.take(s, msg) {
+			return false, nil
 		}
 		from := s.at
 		if r.load.over == perConnection {
 			from = c.opened
 		}
-		r.out.record(&r.q.want, query, msg, time.Duration(now-from))
+		r.out.count(s.octets, time.Duration(now-from), s.err)
 		c.asked = append(c.asked[:i], c.asked[i+1:]...)
+		c.served = true
 		r.busy--
-		return
+		return true, nil
 	}
 	r.out.fail(errForeign)
+	return false, nil
 }
 
 // broken counts what was outstanding on a connection as lost and opens it anew.
