@@ -252,8 +252,8 @@ func (f *filter) eval(at int, e *dit.Entry) dit.Truth {
 
 // pins appends the values that mail must equal for the filter to be True, and
 // tells whether there is such a list of at most maxPins: an equality item on
-// mail gives one, by an extensible item too, AND those of any one of its parts, OR those of all its parts
-// together. NOT and every other item leave mail open.
+// mail gives one, by an extensible item too, AND those of any one of its parts, OR
+// those of all its parts together. NOT and every other item leave mail open.
 func (f *filter) pins(dst [][]byte) ([][]byte, bool) { return f.pin(0, dst) }
 
 func (f *filter) pin(at int, dst [][]byte) ([][]byte, bool) {

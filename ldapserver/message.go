@@ -20,7 +20,7 @@ const (
 	hangUp        // send what was appended, wait a moment for the client to have it, close
 	leave         // send what was appended and close: the client wants no more
 	startTLS      // send what was appended, then shake hands
-	detach        // nothing was done: serve the message where it may take long
+	detach        // nothing was done: serve the message where it may take long, or answer much
 )
 
 // operation is a row of the table of requests.
@@ -104,6 +104,7 @@ func (s *session) handle(pdu []byte, at time.Time) (then next) {
 	err := s.serve(q)
 	switch {
 	case err == errLong:
+		s.out = s.out[:mark]
 		return detach
 	case err == errWrite:
 		return hangUp

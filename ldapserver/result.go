@@ -83,7 +83,8 @@ var (
 var (
 	// errWrite says that an answer could not be written: the connection is done.
 	errWrite = errors.New("answer could not be written")
-	// errLong says that a request may take long, and nothing was done for it.
+	// errLong says that a request may take long, or has a long answer, and is to be
+	// served again by a goroutine of its own.
 	errLong = errors.New("the request may take long")
 	// errPage says that the page is full and there is more.
 	errPage = errors.New("the page is full")

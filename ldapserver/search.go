@@ -67,7 +67,9 @@ func (s *session) search(q *request) error {
 		// root DSE, the subschema and the contexts name no address.
 		err = s.offer(q, p, base.Entry())
 	case pinned:
-		if err = s.named(q, p, base, pins); err == nil && q.entries == 0 && p.skipped == 0 {
+		if err = s.named(q, p, base, pins); err == errLong {
+			return err
+		} else if err == nil && q.entries == 0 && p.skipped == 0 {
 			q.guesses = max(q.guesses, 1)
 		}
 		s.missed(q)
@@ -186,8 +188,12 @@ func (s *session) offer(q *request, p *query, e *dit.Entry) error {
 	if p.page > 0 && q.entries == p.page {
 		return errPage
 	}
+	size := e.ResultSize(&p.selection)
+	if s.brief && q.entries > 0 && len(s.out)+size > 2*maxBuffered {
+		return errLong // what collects in a loop would wait there for a client that does not read
+	}
 	q.entries++
-	s.out = appendEnvelope(s.out, q.id, e.ResultSize(&p.selection))
+	s.out = appendEnvelope(s.out, q.id, size)
 	s.out = e.AppendResult(s.out, &p.selection)
 	if s.flush == nil || len(s.out) < maxBuffered {
 		return nil

@@ -216,15 +216,13 @@ const maxParts = 32
 // parseSubstrings reads the text form of a substring assertion (RFC 4517
 // §3.3.30): parts between asterisks, '*' and '\\' inside of them as \2A and \5C.
 func parseSubstrings(text []byte) (Substrings, bool) {
-	list := bytes.Split(text, []byte{'*'})
-	if len(list) < 2 || len(list) > maxParts {
+	// Counted before memory is taken: 64 KiB of asterisks are many parts.
+	if n := bytes.Count(text, []byte{'*'}); n == 0 || n >= maxParts {
 		return Substrings{}, false
 	}
+	list := bytes.Split(text, []byte{'*'})
 	for i, part := range list {
-		part = bytes.ReplaceAll(part, []byte(`\2A`), []byte{'*'})
-		part = bytes.ReplaceAll(part, []byte(`\2a`), []byte{'*'})
-		part = bytes.ReplaceAll(part, []byte(`\5c`), []byte(`\5C`))
-		list[i] = bytes.ReplaceAll(part, []byte(`\5C`), []byte{'\\'})
+		list[i] = unescapePart(part)
 		inner := i > 0 && i < len(list)-1
 		if inner && len(part) == 0 {
 			return Substrings{}, false
@@ -240,10 +238,34 @@ func parseSubstrings(text []byte) (Substrings, bool) {
 	return s, s.Initial != nil || s.Final != nil || len(s.Any) > 0
 }
 
+// unescapePart puts asterisks and backslashes for their escapes.
+func unescapePart(part []byte) []byte {
+	if bytes.IndexByte(part, '\\') < 0 {
+		return part
+	}
+	out := make([]byte, 0, len(part))
+	for len(part) > 0 {
+		c, used := part[0], 1
+		if len(part) >= 3 && c == '\\' {
+			switch string(part[1:3]) {
+			case "2A", "2a":
+				c, used = '*', 3
+			case "5C", "5c":
+				used = 3
+			}
+		}
+		out, part = append(out, c), part[used:]
+	}
+	return out
+}
+
 // match follows RFC 4518 §2.6.1: value and parts are brought to a form in
 // which every run of spaces is two spaces and the ends of the whole are one,
 // so that a part can end anywhere in a run.
 func (s Substrings) match(value []byte) bool {
+	if s.letters() > letters(value) {
+		return false // and an assertion of 64 KiB takes no memory for each value
+	}
 	rest := spaced(value, true, true)
 	if s.Initial != nil {
 		initial := spaced(s.Initial, true, false)
@@ -263,12 +285,23 @@ func (s Substrings) match(value []byte) bool {
 	return s.Final == nil || bytes.HasSuffix(rest, spaced(s.Final, false, true))
 }
 
+// letters is how many octets of the parts are no spaces.
+func (s Substrings) letters() int {
+	n := letters(s.Initial) + letters(s.Final)
+	for _, part := range s.Any {
+		n += letters(part)
+	}
+	return n
+}
+
+func letters(text []byte) int { return len(text) - bytes.Count(text, []byte{' '}) }
+
 // spaced prepares a string for substring matching (RFC 4518 §2.6.1): ASCII
 // letters in lower case, inner runs of spaces doubled; a run at an end is one
 // space, which stands there anyway at the ends of a whole value.
 func spaced(text []byte, start, end bool) []byte {
 	trimmed := bytes.Trim(text, " ")
-	out := make([]byte, 0, len(text)+8)
+	out := make([]byte, 0, min(len(text), 3*letters(text))+8) // two spaces behind each letter at most
 	if start || len(text) > 0 && text[0] == ' ' {
 		out = append(out, ' ')
 	}
