@@ -81,7 +81,9 @@ func (p *pool) stranger(c *x509.Certificate) bool {
 
 func (p *pool) add(c *x509.Certificate, anchor bool) {
 	n := p.node(c)
-	n.anchor = anchor
+	if n.anchor = anchor; !anchor {
+		n.issuer = canonical(c.RawIssuer).key() // nobody stands above an anchor
+	}
 	p.known[string(c.Raw)] = n
 	p.all = append(p.all, n)
 	p.bySubject[n.subject] = append(p.bySubject[n.subject], n)
@@ -93,12 +95,14 @@ func (p *pool) candidate(c *x509.Certificate) *node {
 	if n := p.known[string(c.Raw)]; n != nil {
 		return n
 	}
-	return p.node(c)
+	n := p.node(c)
+	n.issuer = canonical(c.RawIssuer).key()
+	return n
 }
 
 func (p *pool) node(c *x509.Certificate) *node {
 	p.nodes++
-	return &node{cert: c, number: p.nodes, subject: canonical(c.RawSubject).key(), issuer: canonical(c.RawIssuer).key()}
+	return &node{cert: c, number: p.nodes, subject: canonical(c.RawSubject).key()}
 }
 
 // rises tells whether anybody who may have issued n leads to an anchor, going by names alone. It spares the search the parts of a
@@ -117,7 +121,7 @@ func (p *pool) rises(n *node) bool {
 		for grown := true; grown; { // at most as many rounds as a path is long
 			grown = false
 			for _, c := range p.all {
-				if p.rising[c.issuer] && !p.rising[c.subject] {
+				if !c.anchor && p.rising[c.issuer] && !p.rising[c.subject] {
 					p.rising[c.subject], grown = true, true
 				}
 			}

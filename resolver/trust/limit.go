@@ -45,6 +45,10 @@ const (
 	// maxBag is the number of certificates that it gives, and maxBagRead that of one CMS message that it reads to find them.
 	maxBag     = 64
 	maxBagRead = 256
+	// defaultMemo is the number of octets of certificates that a Memo holds; in memory a certificate takes some twenty times its octets.
+	defaultMemo = 4 << 20
+	// maxRemembered is the number of octets of certificates of one question that a Memo takes: some forty certificates.
+	maxRemembered = 64 << 10
 	// defaultGrace is how long past its end the last answer "good" counts under RevocationGrace.
 	defaultGrace = 24 * time.Hour
 )

@@ -53,29 +53,67 @@ func canonicalSet(set []byte) (string, bool) {
 		if !ok {
 			return "", false
 		}
-		b := make([]byte, 0, len(atv)+8)
+		b := make([]byte, 0, len(atv)+16)
 		b = binary.AppendUvarint(b, uint64(len(kind)))
 		b = append(b, kind...)
-		v := canonicalValue(value)
-		b = binary.AppendUvarint(b, uint64(len(v)))
-		attributes = append(attributes, string(append(b, v...)))
+		attributes = append(attributes, string(appendValue(b, value)))
 		set = rest
+	}
+	if len(attributes) == 1 {
+		return "\x01" + attributes[0], true
 	}
 	slices.Sort(attributes)
 	return string(binary.AppendUvarint(nil, uint64(len(attributes)))) + strings.Join(attributes, ""), true
 }
 
-// canonicalValue reads one attribute value with its tag. The first letter tells texts from octets.
-func canonicalValue(der []byte) string {
+// appendValue writes one attribute value, given with its tag: its length, a letter that tells texts from octets, and the form in which
+// it is compared.
+func appendValue(b, der []byte) []byte {
+	start := len(b)
+	b = append(b, 0, 0, 0, 0)
+	out, ok := b, false
 	if len(der) > 1 {
-		if content, rest, ok := cut(der, der[0]); ok && len(rest) == 0 {
-			if s, ok := text(der[0], content); ok {
-				// RFC 5280 §7.1 with RFC 4518 §2.6.1: leading and trailing space is dropped, inner space collapses, case does not matter.
-				return "t" + strings.ToLower(strings.Join(strings.Fields(s), " "))
-			}
+		if content, rest, whole := cut(der, der[0]); whole && len(rest) == 0 {
+			out, ok = appendText(append(b, 't'), der[0], content)
 		}
 	}
-	return "o" + string(der)
+	if !ok {
+		out = append(append(b, 'o'), der...)
+	}
+	binary.BigEndian.PutUint32(out[start:], uint32(len(out)-start))
+	return out
+}
+
+// appendText writes a string in the form in which it is compared. RFC 5280 §7.1 with RFC 4518 §2.6.1: leading and trailing space is
+// dropped, inner space collapses, case does not matter.
+func appendText(b []byte, tag byte, content []byte) ([]byte, bool) {
+	if ascii := tag != asn1.TagBMPString && !slices.ContainsFunc(content, func(c byte) bool { return c >= utf8.RuneSelf }); !ascii || !isText(tag) {
+		s, ok := text(tag, content)
+		return append(b, strings.ToLower(strings.Join(strings.Fields(s), " "))...), ok
+	}
+	start, space := len(b), false
+	for _, c := range content {
+		switch {
+		case c == ' ' || '\t' <= c && c <= '\r':
+			space = true
+			continue
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		}
+		if space && len(b) > start {
+			b = append(b, ' ')
+		}
+		b, space = append(b, c), false
+	}
+	return b, true
+}
+
+func isText(tag byte) bool {
+	switch tag {
+	case asn1.TagPrintableString, asn1.TagIA5String, asn1.TagNumericString, asn1.TagT61String, asn1.TagUTF8String:
+		return true
+	}
+	return false
 }
 
 const (

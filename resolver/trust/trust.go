@@ -274,17 +274,30 @@ func Evaluate(q Question) Judgement { return EvaluateContext(context.Background(
 // EvaluateContext runs every row of the table for every candidate and keeps all results. The context goes to Issuers and Revocation
 // and to nobody else; when it ends, nothing more is fetched.
 func EvaluateContext(ctx context.Context, q Question) Judgement {
+	j, _ := evaluate(ctx, &q)
+	return j
+}
+
+// evaluate also gives the certificates that the decision looked at.
+func evaluate(ctx context.Context, q *Question) (Judgement, *pool) {
 	var j Judgement
 	pool := newPool(q.Anchors, q.Intermediates)
 	for i, der := range q.Candidates {
-		v := &view{ctx: ctx, q: &q, pool: pool, index: i}
-		c := v.judge(der)
-		if c.Usable && !j.has(c.DER) {
+		v := &view{ctx: ctx, q: q, pool: pool, index: i}
+		j.Candidates = append(j.Candidates, v.judge(der))
+	}
+	j.collect(q)
+	return j, pool
+}
+
+// collect makes a Trusted of every usable candidate, each certificate once.
+func (j *Judgement) collect(q *Question) {
+	j.trusted = nil
+	for i := range j.Candidates {
+		if c := &j.Candidates[i]; c.Usable && !j.has(c.DER) {
 			j.trusted = append(j.trusted, Trusted{address: q.Address, purpose: q.Purpose, chain: c.Chain, at: q.At})
 		}
-		j.Candidates = append(j.Candidates, c)
 	}
-	return j
 }
 
 // Trusted lists the certificates that may be used, in the order in which they were found and each once.
