@@ -27,6 +27,8 @@ type Record struct {
 	Questions []recordedQuestion `json:"questions"`
 	Sessions  []recordedSession  `json:"ldap,omitempty"`
 	Fetches   []fetched          `json:"fetches,omitempty"`
+
+	Judgement *recordedJudgement `json:"judgement,omitempty"`
 }
 
 type recordedQuestion struct {
@@ -70,6 +72,50 @@ func (r *Record) fetch(f fetched) {
 	if r != nil {
 		r.Fetches = append(r.Fetches, f)
 	}
+}
+
+// File is a part of a record that other tools read.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// Files gives the packets of the DNS, and what certificates, lists and responses were fetched, each as it came.
+func (r *Record) Files() []File {
+	var out []File
+	for i, q := range r.Questions {
+		for j, x := range q.Exchanges {
+			name := fmt.Sprintf("dns/%02d-%d", i+1, j+1)
+			out = append(out, File{name + "-query.bin", x.Query})
+			if len(x.Reply) > 0 {
+				out = append(out, File{name + "-reply.bin", x.Reply})
+			}
+		}
+	}
+	add := func(name string, data []byte) {
+		out = append(out, File{fmt.Sprintf("%s-%d.der", name, len(out)+1), data})
+	}
+	for _, s := range r.Sessions {
+		for _, x := range s.Session.Exchanges {
+			for _, e := range x.Entries {
+				for _, c := range e.Certificates {
+					add("ldap/certificate", c)
+				}
+			}
+		}
+	}
+	for _, f := range r.Fetches {
+		add("fetched/certificate", f.Body)
+	}
+	if r.Judgement != nil {
+		for _, f := range r.Judgement.Fetches {
+			add("fetched/"+string(f.Kind), f.Body)
+		}
+		for _, a := range r.Judgement.Anchors {
+			add("anchors/anchor", a)
+		}
+	}
+	return out
 }
 
 // Replay makes the Result of a record again. It asks nobody.

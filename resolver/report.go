@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -45,6 +46,13 @@ type ReportStep struct {
 	Outcome   string  `json:"outcome"`
 	Detail    string  `json:"detail,omitempty"`
 	Answers   int     `json:"answers"`
+
+	Parent  int     `json:"parent,omitempty"`   // the step that made this one necessary
+	StartMS float64 `json:"start_ms,omitempty"` // since the discovery began
+	Octets  int     `json:"octets,omitempty"`   // of the reply
+	AD      bool    `json:"ad,omitempty"`       // the name server says that it has validated the answer
+	Cached  bool    `json:"cached,omitempty"`   // nobody was asked
+	AgeS    float64 `json:"age_s,omitempty"`    // of a cached answer
 }
 
 // ReportCandidate is one certificate that was found, with every check.
@@ -59,6 +67,43 @@ type ReportCandidate struct {
 	Bound     string                 `json:"bound,omitempty"` // address or domain
 	Usable    bool                   `json:"usable"`
 	Checks    map[string]ReportCheck `json:"checks"`
+
+	Paths      []ReportPath   `json:"paths,omitempty"`      // that were tried, in order
+	Revocation []ReportStatus `json:"revocation,omitempty"` // along the path, leaf first
+	Fetches    []ReportFetch  `json:"fetches,omitempty"`    // of issuers' certificates
+}
+
+// ReportPath is one way up from a candidate and what it fell by.
+type ReportPath struct {
+	Subjects []string `json:"subjects"` // leaf first
+	Anchored bool     `json:"anchored"`
+	Chosen   bool     `json:"chosen"`
+	Check    string   `json:"check,omitempty"`
+	Detail   string   `json:"detail,omitempty"`
+}
+
+// ReportStatus is the revocation status of one certificate of the path.
+type ReportStatus struct {
+	Subject    string     `json:"subject"`
+	Status     string     `json:"status"` // good revoked undetermined
+	Source     string     `json:"source,omitempty"`
+	Detail     string     `json:"detail,omitempty"` // reason of a revocation, or why nothing is known
+	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
+	ThisUpdate *time.Time `json:"this_update,omitempty"`
+	NextUpdate *time.Time `json:"next_update,omitempty"`
+	Cached     bool       `json:"cached,omitempty"`
+}
+
+// ReportFetch is one place that was asked for an issuer's certificate (AS 4.2.2).
+type ReportFetch struct {
+	For          string  `json:"for"`
+	URL          string  `json:"url"`
+	Outcome      string  `json:"outcome"`
+	Detail       string  `json:"detail,omitempty"`
+	Octets       int     `json:"octets"`
+	Certificates int     `json:"certificates"`
+	TookMS       float64 `json:"took_ms"`
+	Cached       bool    `json:"cached,omitempty"`
 }
 
 // ReportCheck is one row for one candidate.
@@ -82,11 +127,22 @@ type ReportCert struct {
 	NotAfter time.Time `json:"not_after"`
 }
 
+// Judging is what decides about the certificates of a Result.
+type Judging struct {
+	Anchors      []*x509.Certificate
+	AnchorsKnown bool // false: nobody named trust anchors, which the text then says
+	Policy       trust.Policy
+	At           time.Time
+	Issuers      trust.Issuers    // nil: issuers' certificates are not fetched
+	Revocation   trust.Revocation // nil: nobody is asked for revocation
+}
+
 // Judge evaluates what was found for encryption to the address and reports it.
-// anchorsKnown is false where nobody named trust anchors.
-func Judge(res Result, anchors []*x509.Certificate, anchorsKnown bool, p trust.Policy, at time.Time) Report {
-	j := trust.Evaluate(trust.Question{Address: res.Subject, Purpose: trust.Encrypt, Candidates: res.Certificates(), Anchors: anchors, At: at, Policy: p})
-	return NewReport(res, j, anchorsKnown)
+func Judge(ctx context.Context, res Result, j Judging) Report {
+	return NewReport(res, trust.EvaluateContext(ctx, trust.Question{
+		Address: res.Subject, Purpose: trust.Encrypt, Candidates: res.Certificates(), Anchors: j.Anchors, At: j.At, Policy: j.Policy,
+		Issuers: j.Issuers, Revocation: j.Revocation,
+	}), j.AnchorsKnown)
 }
 
 // NewReport joins what was found with what was decided about it. The judgement's question must have had res.Certificates() as its
@@ -106,7 +162,8 @@ func NewReport(res Result, j trust.Judgement, anchorsKnown bool) Report {
 	}
 	for _, s := range res.Steps {
 		r.Steps = append(r.Steps, ReportStep{N: s.N, Kind: s.Kind, Server: s.Server, Question: s.Question, Transport: s.Transport,
-			RTTMS: millis(s.RTT), Outcome: s.Outcome, Detail: s.Detail, Answers: s.Answers})
+			RTTMS: millis(s.RTT), Outcome: s.Outcome, Detail: s.Detail, Answers: s.Answers, Parent: s.Parent,
+			StartMS: millis(s.Start), Octets: s.Octets, AD: s.Authenticated, Cached: s.Cached, AgeS: math.Round(s.Age.Seconds())})
 	}
 	for _, s := range res.Skipped {
 		r.Skipped = append(r.Skipped, ReportSkipped{Source: s.Source, Step: s.Step, Error: s.Err.Error()})
@@ -130,7 +187,39 @@ func candidateOf(res Result, i int, c trust.Candidate) ReportCandidate {
 	for _, check := range c.Checks {
 		out.Checks[check.Name] = ReportCheck{State: string(check.State), Citation: check.Citation, Detail: check.Detail}
 	}
+	for _, p := range c.Paths {
+		path := ReportPath{Anchored: p.Anchored, Chosen: p.Chosen, Check: p.Check, Detail: p.Detail}
+		for _, cert := range p.Chain {
+			path.Subjects = append(path.Subjects, cert.Subject.String())
+		}
+		out.Paths = append(out.Paths, path)
+	}
+	for _, s := range c.Statuses {
+		out.Revocation = append(out.Revocation, statusOf(s))
+	}
+	for _, f := range c.Fetches {
+		out.Fetches = append(out.Fetches, ReportFetch{For: f.For, URL: f.URL, Outcome: f.Outcome, Detail: f.Detail, Octets: f.Octets,
+			Certificates: f.Certificates, TookMS: millis(f.Took), Cached: f.Cached})
+	}
 	return out
+}
+
+func statusOf(s trust.CertificateStatus) ReportStatus {
+	r := s.Result
+	out := ReportStatus{Subject: s.Certificate.Subject.String(), Status: r.Status.String(), Source: r.Source, Detail: r.Why, Cached: r.Cached,
+		RevokedAt: moment(r.RevokedAt), ThisUpdate: moment(r.ThisUpdate), NextUpdate: moment(r.NextUpdate)}
+	if r.Status == trust.StatusRevoked {
+		out.Detail = r.Reason
+	}
+	return out
+}
+
+// moment leaves the zero time out of JSON.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 // setChain takes the path of the first trusted certificate, else the longest one that was built.

@@ -19,6 +19,9 @@ func (r Report) WriteText(w io.Writer, explain bool) error {
 		r.writeSteps(&b)
 		r.writePath(&b)
 		r.writeTime(&b)
+		if why := r.whyNot(); why != "" {
+			fmt.Fprintf(&b, "   why not others: %s\n", why)
+		}
 	}
 	if hint := r.hint(); hint != "" {
 		fmt.Fprintf(&b, "   %s\n", hint)
@@ -54,9 +57,21 @@ func (r Report) how() string {
 
 func (r Report) writeSteps(b *bytes.Buffer) {
 	for _, s := range r.Steps {
-		fmt.Fprintf(b, " ├─ %d %-4s %s", s.N, strings.ToUpper(s.Kind), printable(s.Question))
+		branch := "├─"
+		if s.Parent > 0 {
+			branch = "│  └─"
+		}
+		fmt.Fprintf(b, " %s %d %-4s %s", branch, s.N, strings.ToUpper(s.Kind), printable(s.Question))
 		if s.Server != "" {
-			fmt.Fprintf(b, "  at %s %s %.1f ms", printable(s.Server), s.Transport, s.RTTMS)
+			fmt.Fprintf(b, "  at %s %s", printable(s.Server), s.Transport)
+			if s.Cached {
+				fmt.Fprintf(b, " from the cache, %.0f s old", s.AgeS)
+			} else {
+				fmt.Fprintf(b, " %.1f ms", s.RTTMS)
+			}
+		}
+		if s.AD {
+			b.WriteString("  AD")
 		}
 		fmt.Fprintf(b, "  %s", outcomeText(s))
 		if s.Detail != "" {
@@ -77,10 +92,8 @@ func outcomeText(s ReportStep) string {
 		return "ok"
 	case s.Outcome == "answer":
 		return fmt.Sprintf("%d found", s.Answers)
-	case s.Outcome == "not_asked":
-		return "not asked"
 	}
-	return s.Outcome
+	return strings.ReplaceAll(s.Outcome, "_", " ")
 }
 
 // writeCandidate shows the certificate, then each check that says something, then the names of those that passed in silence.
@@ -106,6 +119,48 @@ func (r Report) writeCandidate(b *bytes.Buffer, i int, c ReportCandidate) {
 	if len(silent) > 0 {
 		fmt.Fprintf(b, " │    │    %-8s %s\n", checkMark("pass"), strings.Join(silent, ", "))
 	}
+	c.writeGrounds(b)
+}
+
+// writeGrounds shows what was fetched to judge a certificate, what its issuers say of it, and the ways up that led nowhere.
+func (c ReportCandidate) writeGrounds(b *bytes.Buffer) {
+	for _, f := range c.Fetches {
+		fmt.Fprintf(b, " │    │    issuer of %s: %s  %s", printable(f.For), printable(f.URL), f.Outcome)
+		if f.Certificates > 0 {
+			fmt.Fprintf(b, ", %d certificates", f.Certificates)
+		}
+		if f.Detail != "" {
+			fmt.Fprintf(b, ", %s", printable(f.Detail))
+		}
+		fmt.Fprintf(b, ", %d B%s\n", f.Octets, spent(f.TookMS, f.Cached))
+	}
+	for _, s := range c.Revocation {
+		fmt.Fprintf(b, " │    │    revocation of %s: %s", printable(s.Subject), s.Status)
+		if s.Detail != "" {
+			fmt.Fprintf(b, ", %s", printable(s.Detail))
+		}
+		if s.Source != "" {
+			fmt.Fprintf(b, " (%s", printable(s.Source))
+			if s.NextUpdate != nil {
+				fmt.Fprintf(b, ", counts until %s", s.NextUpdate.UTC().Format("2006-01-02 15:04"))
+			}
+			b.WriteString(")")
+		}
+		b.WriteByte('\n')
+	}
+	for _, p := range c.Paths {
+		if !p.Chosen && len(c.Paths) > 1 {
+			fmt.Fprintf(b, " │    │    not by %s: %s: %s\n", printable(strings.Join(p.Subjects, " → ")), p.Check, printable(p.Detail))
+		}
+	}
+}
+
+// spent says what something cost.
+func spent(ms float64, cached bool) string {
+	if cached {
+		return ", from the cache"
+	}
+	return fmt.Sprintf(", %.1f ms", ms)
 }
 
 // mark is the verdict on one certificate in a few words.
@@ -147,13 +202,42 @@ func (r Report) writePath(b *bytes.Buffer) {
 	}
 }
 
-// writeTime says where the time went.
+// barWidth is the number of columns for the time of a discovery.
+const barWidth = 40
+
+// writeTime says where the time went: a bar for everything that was waited for, on one scale.
 func (r Report) writeTime(b *bytes.Buffer) {
 	spent := map[string]float64{}
 	for _, s := range r.Steps {
 		spent[s.Kind] += s.RTTMS
 	}
-	fmt.Fprintf(b, " └─ time  DNS %.1f ms  LDAP %.1f ms  total %.1f ms\n", spent["dns"], spent["ldap"], r.TimingMS)
+	fmt.Fprintf(b, " └─ time  DNS %.1f ms  LDAP %.1f ms  total %.1f ms\n", spent[KindDNS], spent[KindLDAP], r.TimingMS)
+	for _, s := range r.Steps {
+		if s.RTTMS <= 0 || r.TimingMS <= 0 {
+			continue
+		}
+		from := min(max(int(s.StartMS/r.TimingMS*barWidth), 0), barWidth-1)
+		length := min(max(int(s.RTTMS/r.TimingMS*barWidth), 1), barWidth-from)
+		fmt.Fprintf(b, "      %3d %-4s |%s%s%s| %.1f + %.1f ms\n", s.N, strings.ToUpper(s.Kind),
+			strings.Repeat(" ", from), strings.Repeat("█", length), strings.Repeat(" ", barWidth-from-length), s.StartMS, s.RTTMS)
+	}
+}
+
+// whyNot names the certificates that were left out, each with the check that it fails.
+func (r Report) whyNot() string {
+	var out []string
+	for i, c := range r.Candidates {
+		if c.Usable {
+			continue
+		}
+		for _, name := range trust.CheckNames() {
+			if check := c.Checks[name]; check.State == "fail" || check.State == "undetermined" {
+				out = append(out, fmt.Sprintf("#%d %s: %s", i+1, name, printable(check.Detail)))
+				break
+			}
+		}
+	}
+	return strings.Join(out, "; ")
 }
 
 func (r Report) hint() string {

@@ -414,3 +414,5 @@ func usable(r resolver.Report) []string {
 	}
 	return out
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"archive/zip"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -9,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -19,6 +19,7 @@ import (
 	"directnode/internal/config"
 	"directnode/internal/direct"
 	"directnode/resolver"
+	"directnode/resolver/fetch"
 	"directnode/resolver/trust"
 )
 
@@ -29,12 +30,16 @@ type discovery struct {
 	anchors []string
 	as      string
 	save    string
+	replay  string
+	allow   []string
+	direct  bool
+	dropTag bool
 }
 
 func (t *tool) discover() *cobra.Command {
 	var d discovery
 	cmd := &cobra.Command{
-		Use: "discover ADDRESS", Short: "find and judge the certificate of a Direct Address", Args: cobra.ExactArgs(1),
+		Use: "discover ADDRESS", Short: "find and judge the certificate of a Direct Address", Args: cobra.MaximumNArgs(1),
 		Long: `discover looks for the certificates of an address as any agent does (CERT records
 of the address, of its domain, then LDAP), judges what it finds, and says why.
 
@@ -42,9 +47,22 @@ With --dns or --anchor it asks by itself and needs no daemon; --dns may name a
 recursive or an authoritative server, and without it the system's resolver is
 used. Without both it asks the daemon, whose resolver and anchors decide.
 
+--save keeps everything that was heard in a ZIP file: packets, entries,
+certificates, revocation lists and the clock. --replay judges such a file again,
+without asking anybody, and gives the same report.
+
 Exit codes: 0 trusted, 10 not found, 11 not trusted, 12 invalid, 13 revoked,
 14 revocation undetermined, 20 temporary.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if d.replay != "" {
+				if len(args) > 0 {
+					return replayError("an address and --replay were given", "give one of them: the file says which address it is about")
+				}
+				return t.replayDiscovery(cmd.Context(), d)
+			}
+			if len(args) == 0 {
+				return &admin.Error{ID: "DN-DISCOVER-001", Code: admin.CodeUsage, What: "nothing was asked", Why: "no address was given", Do: "give an address such as bob@direct.example.org, or --replay FILE"}
+			}
 			a, err := direct.ParseAddress(args[0])
 			if err != nil {
 				return &admin.Error{ID: "DN-DISCOVER-001", Code: admin.CodeUsage, What: "nothing was asked", Why: err.Error(), Do: "give an address such as bob@direct.example.org"}
@@ -59,7 +77,11 @@ Exit codes: 0 trusted, 10 not found, 11 not trusted, 12 invalid, 13 revoked,
 	f.StringSliceVar(&d.dns, "dns", nil, "ask this DNS server, `HOST:PORT` (repeatable)")
 	f.StringSliceVar(&d.anchors, "anchor", nil, "trust the certificates in `FILE` (repeatable)")
 	f.StringVar(&d.as, "as", "", "the node's `DOMAIN` whose anchors decide")
-	f.StringVar(&d.save, "save", "", "write the report and the certificates into a `ZIP` file")
+	f.StringVar(&d.save, "save", "", "write everything that was heard into a `ZIP` file")
+	f.StringVar(&d.replay, "replay", "", "judge a `ZIP` file of --save again, offline")
+	f.StringSliceVar(&d.allow, "allow", nil, "LDAP servers and URLs may have addresses in this `CIDR` although not public (repeatable)")
+	f.BoolVar(&d.direct, "direct", false, "ask the name servers of the domain itself where the given ones do not answer")
+	f.BoolVar(&d.dropTag, "drop-tag", false, "look for bob@… where bob+tag@… has no certificate")
 	return cmd
 }
 
@@ -69,11 +91,11 @@ func (t *tool) runDiscovery(ctx context.Context, a direct.Address, d discovery) 
 		if err != nil {
 			return err
 		}
-		var r resolver.Report
-		if err := c.Do(ctx, "discover", admin.DiscoverRequest{Address: a.String(), As: d.as}, &r); err != nil {
+		var r admin.DiscoverResponse
+		if err := c.Do(ctx, "discover", admin.DiscoverRequest{Address: a.String(), As: d.as, Record: d.save != ""}, &r); err != nil {
 			return err
 		}
-		return t.report(r, d, nil)
+		return t.report(r.Report, r.Record, d)
 	}
 	o, policy, err := t.resolverOptions(d)
 	if err != nil {
@@ -83,15 +105,22 @@ func (t *tool) runDiscovery(ctx context.Context, a direct.Address, d discovery) 
 	if err != nil {
 		return err
 	}
-	r, err := resolver.New(o)
-	if err != nil {
+	// The door looks hosts up by the resolver, which fetches through the door.
+	var r *resolver.Resolver
+	door := fetch.New(fetch.Options{Allow: o.Allow, Lookup: func(ctx context.Context, host string) ([]netip.Addr, error) { return r.Addrs(ctx, host) }})
+	o.Fetch = door
+	if r, err = resolver.New(o); err != nil {
 		return &admin.Error{ID: "DN-DISCOVER-004", Code: admin.CodeUsage, What: "nothing was asked", Why: err.Error(), Do: "give servers as HOST:PORT"}
 	}
-	res, err := r.Discover(ctx, a)
+	res, rec, err := r.DiscoverRecorded(ctx, a)
 	if err != nil {
 		return &admin.Error{ID: "DN-DISCOVER-005", Code: admin.CodeUsage, What: "nothing was asked", Why: err.Error(), Do: "give an address that has a domain name (AS 5.1)"}
 	}
-	return t.report(resolver.Judge(res, anchors, len(anchors) > 0, policy, time.Now()), d, res.Certificates())
+	report, err := resolver.JudgeRecorded(ctx, res, rec, door, resolver.Judging{Anchors: anchors, AnchorsKnown: len(anchors) > 0, Policy: policy, At: time.Now()})
+	if err != nil {
+		return err
+	}
+	return t.report(report, rec, d)
 }
 
 // asksDaemon tells whether the daemon's resolver and anchors are wanted: where
@@ -125,7 +154,17 @@ func (t *tool) resolverOptions(d discovery) (resolver.Options, trust.Policy, err
 			return resolver.Options{}, trust.Policy{}, configError(err)
 		}
 	}
-	o := resolver.Options{Servers: c.Resolver.Servers, Timeout: time.Duration(c.Resolver.Timeout)}
+	o := resolver.Options{Servers: c.Resolver.Servers, Timeout: time.Duration(c.Resolver.Timeout), DropTag: d.dropTag}
+	if d.direct {
+		o.Direct = resolver.DirectOnFailure
+	}
+	for _, cidr := range append(d.allow, c.Resolver.Fetch.Allow...) {
+		p, err := netip.ParsePrefix(cidr)
+		if err != nil {
+			return o, trust.Policy{}, &admin.Error{ID: "DN-DISCOVER-007", Code: admin.CodeUsage, What: "nothing was asked", Why: err.Error(), Do: "give networks as CIDR, such as 127.0.0.0/8"}
+		}
+		o.Allow = append(o.Allow, p)
+	}
 	if len(d.dns) > 0 {
 		o.Servers = nil
 		for _, s := range d.dns {
@@ -177,9 +216,9 @@ func badAnchor(path, why string) error {
 }
 
 // report prints and saves the answer and ends with its code.
-func (t *tool) report(r resolver.Report, d discovery, certs [][]byte) error {
+func (t *tool) report(r resolver.Report, rec *resolver.Record, d discovery) error {
 	if d.save != "" {
-		if err := saveReport(d.save, r, certs); err != nil {
+		if err := saveEvidence(d.save, r, rec); err != nil {
 			return &admin.Error{ID: "DN-DISCOVER-006", Code: admin.CodeFailed, What: "the evidence was not saved", Why: err.Error(), Do: "give a path that can be written"}
 		}
 	}
@@ -201,34 +240,19 @@ func (t *tool) report(r resolver.Report, d discovery, certs [][]byte) error {
 	return withCode(r.Code)
 }
 
-// saveReport writes what was found for somebody else to look at.
-func saveReport(path string, r resolver.Report, certs [][]byte) error {
-	f, err := os.Create(path)
+// replayDiscovery makes the report of a saved discovery again.
+func (t *tool) replayDiscovery(ctx context.Context, d discovery) error {
+	rec, err := readEvidence(d.replay)
 	if err != nil {
-		return err
+		return replayError(err.Error(), "give a file that discover --save has written")
 	}
-	defer f.Close()
-	z := zip.NewWriter(f)
-	w, err := z.Create("report.json")
+	r, err := resolver.ReplayReport(ctx, rec)
 	if err != nil {
-		return err
+		return replayError(d.replay+": "+err.Error(), "give a file that discover --save of this version has written")
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(r); err != nil {
-		return err
-	}
-	for i, der := range certs {
-		w, err := z.Create(fmt.Sprintf("certificate-%d.cer", i+1))
-		if err != nil {
-			return err
-		}
-		if _, err := w.Write(der); err != nil {
-			return err
-		}
-	}
-	if err := z.Close(); err != nil {
-		return err
-	}
-	return f.Close()
+	return t.report(r, rec, d)
+}
+
+func replayError(why, do string) error {
+	return &admin.Error{ID: "DN-DISCOVER-008", Code: admin.CodeUsage, What: "nothing was judged", Why: why, Do: do}
 }

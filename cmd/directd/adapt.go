@@ -14,6 +14,7 @@ import (
 	"directnode/internal/direct"
 	"directnode/internal/mail"
 	"directnode/resolver"
+	"directnode/resolver/revocation"
 	"directnode/resolver/trust"
 	"directnode/sta"
 	"directnode/sta/queue"
@@ -311,13 +312,29 @@ func (o queueOrders) Retry(id string) error { return o.q.Retry(context.Backgroun
 func (o queueOrders) Drop(id string) error  { return o.q.Drop(context.Background(), id) }
 
 // discover answers the administrator's question with the node's own resolver
-// and the outbound anchors of one of its domains.
-func discover(r *resolver.Resolver, keys func() sta.Keys, policy trust.Policy) admin.DiscoverFunc {
-	return func(ctx context.Context, a direct.Address, as direct.Domain) (resolver.Report, error) {
-		res, err := r.Discover(ctx, a)
-		if err != nil {
-			return resolver.Report{}, err
+// and the outbound anchors of one of its domains, as the agent would judge. For
+// a record everything is fetched through the door anew, so that it is complete.
+func (n *node) discover(policy trust.Policy, domains map[direct.Domain]trust.Policy) admin.DiscoverFunc {
+	return func(ctx context.Context, a direct.Address, as direct.Domain, record bool) (admin.DiscoverResponse, error) {
+		j := resolver.Judging{
+			Anchors: n.publisher.agentKeys().Anchors(as, sta.Out), AnchorsKnown: !as.IsZero(), Policy: policy, At: time.Now(),
+			Issuers: revocation.Issuers{Fetch: n.door}, Revocation: n.revocation,
 		}
-		return resolver.Judge(res, keys().Anchors(as, sta.Out), !as.IsZero(), policy, time.Now()), nil
+		if p, ok := domains[as]; ok {
+			j.Policy = p
+		}
+		if !record {
+			res, err := n.resolver.Discover(ctx, a)
+			if err != nil {
+				return admin.DiscoverResponse{}, err
+			}
+			return admin.DiscoverResponse{Report: resolver.Judge(ctx, res, j)}, nil
+		}
+		res, rec, err := n.resolver.DiscoverRecorded(ctx, a)
+		if err != nil {
+			return admin.DiscoverResponse{}, err
+		}
+		report, err := resolver.JudgeRecorded(ctx, res, rec, n.door, j)
+		return admin.DiscoverResponse{Report: report, Record: rec}, err
 	}
 }

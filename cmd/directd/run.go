@@ -268,7 +268,7 @@ func (n *node) wire(context.Context) error {
 	n.peering = newPeering(n)
 	n.admin = admin.New(n.store, mailOrders{n.track, n.queue}, admin.Options{
 		Hostname: n.cfg.Node.Hostname, Listen: n.publicAddresses(), LDAPPort: n.ldapPort(), Version: version(), Started: n.started.UTC(),
-		Discover: discover(n.resolver, n.publisher.agentKeys, policy), Secondary: n.peering.secondary, Log: n.log,
+		Discover: n.discover(policy, domains), Secondary: n.peering.secondary, Log: n.log,
 		MaxImport: n.cfg.Admin.MaxImport, TempDir: n.cfg.DataDir, Probe: probe.Prober{}, Listeners: n.ownListeners(),
 	})
 	return nil

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"directnode/internal/direct"
-	"directnode/resolver"
 	"directnode/store"
 )
 
@@ -72,7 +71,7 @@ func (o *Options) patience() time.Duration {
 
 // DiscoverFunc finds and judges a certificate with the node's own resolver and
 // the anchors of the domain that asks.
-type DiscoverFunc func(ctx context.Context, a direct.Address, as direct.Domain) (resolver.Report, error)
+type DiscoverFunc func(ctx context.Context, a direct.Address, as direct.Domain, record bool) (DiscoverResponse, error)
 
 // Service carries out orders. Its fields never change.
 type Service struct {

@@ -112,12 +112,12 @@ func TestErrorsOfTheMailsSideAreNotBugs(t *testing.T) {
 func TestDiscoverAnswersAndRefuses(t *testing.T) {
 	n := newNode(t)
 	var asked direct.Domain
-	s := admin.New(n.store, n.mail, admin.Options{Discover: func(_ context.Context, a direct.Address, as direct.Domain) (resolver.Report, error) {
+	s := admin.New(n.store, n.mail, admin.Options{Discover: func(_ context.Context, a direct.Address, as direct.Domain, _ bool) (admin.DiscoverResponse, error) {
 		asked = as
 		if strings.HasPrefix(a.Local(), "long") {
-			return resolver.Report{}, errors.New("the local part is too long for a label")
+			return admin.DiscoverResponse{}, errors.New("the local part is too long for a label")
 		}
-		return resolver.Report{Address: a.String()}, nil
+		return admin.DiscoverResponse{Report: resolver.Report{Address: a.String()}}, nil
 	}})
 	client := admin.NewClient(serveUnix(t, s.Handler()))
 	var r resolver.Report

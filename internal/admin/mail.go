@@ -93,7 +93,7 @@ func (s *Service) Discover(ctx context.Context, req DiscoverRequest) (any, error
 	if s.o.Discover == nil {
 		return nil, &Error{"DN-DISCOVER-002", CodeBug, "nothing was asked", "the node has no resolver", "look at the daemon's log"}
 	}
-	report, err := s.o.Discover(ctx, a, as)
+	report, err := s.o.Discover(ctx, a, as, req.Record)
 	if err != nil {
 		return nil, &Error{"DN-DISCOVER-005", CodeUsage, "nothing was asked", err.Error(), "give an address that has a domain name (AS 5.1)"}
 	}

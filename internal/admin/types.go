@@ -1,6 +1,10 @@
 package admin
 
-import "time"
+import (
+	"time"
+
+	"directnode/resolver"
+)
 
 // Requests and answers of the orders. The JSON names are stable.
 
@@ -177,10 +181,17 @@ type QueueItem struct {
 	LastError string    `json:"last_error,omitempty"`
 }
 
+// DiscoverResponse is the report and, where it was asked for, the record from which it can be made again.
+type DiscoverResponse struct {
+	resolver.Report
+	Record *resolver.Record `json:"record,omitempty"`
+}
+
 // DiscoverRequest asks the node to discover with its own resolver and anchors.
 type DiscoverRequest struct {
 	Address string `json:"address"`
 	As      string `json:"as,omitempty"` // whose anchors decide; empty: the node's only domain
+	Record  bool   `json:"record,omitempty"`
 }
 
 // Check is the result of a check of the store.
