@@ -53,6 +53,10 @@ func TestFiltersThatThePeersSend(t *testing.T) {
 		"extensible, no rule":             {top, extensible("", "mail", "Bob@b.direct.test", false), []string{bobDN}},
 		"extensible, the type's rule":     {top, extensible("caseIgnoreIA5Match", "mail", "Bob@b.direct.test", false), []string{bobDN}},
 		"extensible, the rule by OID":     {top, extensible("1.3.6.1.4.1.1466.109.114.2", "rfc822Mailbox", "bob@b.direct.test", false), []string{bobDN}},
+		"extensible, with regard to case": {top, and(equal("mail", "bob@b.direct.test"), extensible("caseExactMatch", "uid", "bob", false)), []string{bobDN}},
+		"extensible, in another case":     {top, and(equal("mail", "bob@b.direct.test"), extensible("caseExactMatch", "uid", "Bob", false)), nil},
+		"extensible, the name's case":     {top, and(equal("mail", "bob@b.direct.test"), extensible("caseExactMatch", "", "bob", true)), []string{bobDN}},
+		"extensible, not the name's case": {top, and(equal("mail", "bob@b.direct.test"), extensible("caseExactMatch", "", "BOB", true)), nil},
 		"extensible, not the type's rule": {top, extensible("caseExactMatch", "mail", "bob@b.direct.test", false), nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -47,28 +47,32 @@ func (t *Tree) Find(dn []byte) (Base, error) {
 	if key == "cn=subschema" {
 		return Base{entry: t.subschema, tree: t}, nil
 	}
-	if e := t.findOwner(key); e != nil {
+	if e := t.findOwner(key, firstValue(dn)); e != nil {
 		return Base{entry: e, tree: t}, nil
 	}
 	return Base{}, &NoSuchObject{t.matched(key)}
 }
 
 // findOwner finds an owner's entry by its canonical name. The name holds the
-// address, so that the index by mail serves for names as well.
-func (t *Tree) findOwner(key string) *Entry {
+// address, so that the index by mail serves for names as well. An address with
+// spaces in quotes may have more of them than the canonical name; written is the
+// value as the client wrote it.
+func (t *Tree) findOwner(key, written string) *Entry {
 	attr, value, parent := splitRDN(key)
 	c := t.byDN[parent]
 	if c == nil {
 		return nil
 	}
-	mail := value
+	at := ""
 	if attr == "uid" {
-		mail = value + "@" + c.data.Domain.String()
+		at = "@" + c.data.Domain.String()
 	}
-	for _, m := range []string{mail, quotedMail(mail)} {
-		if e := new(Entry); c.find(e, []byte(m)) {
-			if dn, err := canonical([]byte(e.DN())); err == nil && dn == key {
-				return e
+	for _, mail := range []string{value + at, foldString(written) + at} {
+		for _, m := range []string{mail, quotedMail(mail)} {
+			if e := new(Entry); c.find(e, []byte(m)) {
+				if dn, err := canonical([]byte(e.DN())); err == nil && dn == key {
+					return e
+				}
 			}
 		}
 	}
@@ -88,6 +92,9 @@ func (t *Tree) matched(key string) string {
 	for key != "" {
 		if c := t.byDN[key]; c != nil {
 			return c.suffix.dn
+		}
+		if e := t.findOwner(key, ""); e != nil {
+			return e.DN()
 		}
 		_, key, _ = strings.Cut(key, ",")
 	}

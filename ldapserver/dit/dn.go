@@ -274,6 +274,44 @@ func canonicalValue(v string) string {
 	return b.String()
 }
 
+// firstValue is the value in the first component of a name as it was written,
+// without its escapes; empty where there is none.
+func firstValue(dn []byte) string {
+	p := dnParser{rest: string(dn)}
+	at := strings.IndexByte(p.rest, '=')
+	if at < 0 {
+		return ""
+	}
+	p.rest = p.rest[at+1:]
+	p.space()
+	value, err := p.value()
+	if err != nil {
+		return ""
+	}
+	return value
+}
+
+// eachComponent calls f with the type and the value, unescaped, of every
+// component of one of the tree's own names.
+func eachComponent(dn string, f func(t Attr, value string)) {
+	p := dnParser{rest: dn}
+	for p.rest != "" {
+		name, rest, _ := strings.Cut(p.rest, "=")
+		p.rest = rest
+		value, err := p.value()
+		d, known := Describe([]byte(name))
+		if err != nil || !known {
+			return
+		}
+		for _, row := range attributeTable {
+			if d.Attrs == bit(row.attr) {
+				f(row.attr, value)
+			}
+		}
+		p.rest = strings.TrimPrefix(p.rest, ",")
+	}
+}
+
 // splitRDN gives the type and the plain value of the first component of a
 // canonical name, and the name of its parent. Components of several values
 // give no type.

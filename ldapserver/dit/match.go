@@ -1,6 +1,9 @@
 package dit
 
-import "bytes"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // Truth is the three-valued logic of filters (RFC 4511 §4.5.1.7). The order
 // makes AND the minimum and OR the maximum.
@@ -42,7 +45,11 @@ func (e *Entry) Equal(d Description, assertion []byte) Truth {
 }
 
 func (e *Entry) equal(a Attr, assertion []byte) Truth {
-	r := attributeTable[a].rule
+	return e.equalBy(attributeTable[a].rule, a, assertion)
+}
+
+// equalBy is equal by a rule that suits the type.
+func (e *Entry) equalBy(r rule, a Attr, assertion []byte) Truth {
 	switch r {
 	case unmatched:
 		return Undefined
@@ -54,10 +61,14 @@ func (e *Entry) equal(a Attr, assertion []byte) Truth {
 		if !isIA5(assertion) {
 			return Undefined // RFC 4517 §4.2.3: the assertion has IA5String syntax
 		}
+	case caseIgnore, caseExact:
+		if !isDirectoryString(assertion) {
+			return Undefined
+		}
 	}
 	values := e.values(a)
 	for v, ok := values.next(); ok; v, ok = values.next() {
-		if r == caseExact && string(v) == string(assertion) || r != caseExact && equalPrepared(v, assertion) {
+		if equalPrepared(v, assertion, r == caseExact) {
 			return True
 		}
 	}
@@ -123,6 +134,14 @@ func (e *Entry) Matches(d Description, s Substrings) Truth {
 func (e *Entry) matches(a Attr, s Substrings) Truth {
 	switch attributeTable[a].rule {
 	case caseIgnore:
+		if !utf8.Valid(s.Initial) || !utf8.Valid(s.Final) {
+			return Undefined
+		}
+		for _, part := range s.Any {
+			if !utf8.Valid(part) {
+				return Undefined
+			}
+		}
 	case caseIgnoreIA5:
 		if !isIA5(s.Initial) || !isIA5(s.Final) {
 			return Undefined
@@ -153,7 +172,7 @@ type RuleAssertion struct {
 	Value []byte
 }
 
-// MatchesRule evaluates an extensible item. A rule that is not the type's is
+// MatchesRule evaluates an extensible item. A rule that does not suit the type is
 // Undefined there.
 func (e *Entry) MatchesRule(a RuleAssertion) Truth {
 	var parts Substrings
@@ -165,7 +184,11 @@ func (e *Entry) MatchesRule(a RuleAssertion) Truth {
 	}
 	result := False
 	for t := Attr(0); t < attrCount; t++ {
-		fits := !a.Rule.named || attributeTable[t].rule == a.Rule.family
+		r := attributeTable[t].rule
+		fits := !a.Rule.named || a.Rule.suits(r)
+		if a.Rule.named {
+			r = a.Rule.family
+		}
 		switch {
 		case a.Attrs != 0 && !a.Attrs.Has(t), a.Attrs == 0 && !fits:
 		case !fits:
@@ -173,7 +196,7 @@ func (e *Entry) MatchesRule(a RuleAssertion) Truth {
 		case a.Rule.substrings:
 			result = max(result, e.matches(t, parts))
 		default:
-			result = max(result, e.equal(t, a.Value))
+			result = max(result, e.equalBy(r, t, a.Value))
 		}
 	}
 	if a.DN && result != True && e.nameMatches(a, parts) {
@@ -182,32 +205,28 @@ func (e *Entry) MatchesRule(a RuleAssertion) Truth {
 	return result
 }
 
-// nameMatches looks for the assertion among the attributes of the entry's name.
-// All of them (uid, cn, dc) compare without regard to case.
-func (e *Entry) nameMatches(a RuleAssertion, parts Substrings) bool {
-	key, err := canonical([]byte(e.DN()))
-	for err == nil && key != "" {
-		name, value, parent := splitRDN(key)
-		key = parent
-		t, known := attributeSets[name]
-		if !known || a.Attrs&t != t && a.Attrs != 0 || a.Rule.named && !t.is(a.Rule.family) {
-			continue
-		}
-		if a.Rule.substrings && parts.match([]byte(value)) || !a.Rule.substrings && equalPrepared([]byte(value), a.Value) {
-			return true
-		}
-	}
-	return false
+// suits tells whether the rule may be applied to types whose own rule is r: to
+// those of its family, and for whole values to all whose syntax is Directory
+// String (RFC 4517 §4.2.4, §4.2.11: caseExactMatch and caseIgnoreMatch).
+func (a Rule) suits(r rule) bool {
+	isText := func(r rule) bool { return r == caseIgnore || r == caseExact }
+	return a.family == r || !a.substrings && isText(a.family) && isText(r)
 }
 
-// is tells whether the one type in the set has a rule of this family.
-func (m Mask) is(family rule) bool {
-	for t := Attr(0); t < attrCount; t++ {
-		if m.Has(t) && attributeTable[t].rule != family {
-			return false
+// nameMatches looks for the assertion among the attributes of the entry's name,
+// which without a rule compare without regard to case: uid, cn and dc.
+func (e *Entry) nameMatches(a RuleAssertion, parts Substrings) bool {
+	found := false
+	eachComponent(e.DN(), func(t Attr, value string) {
+		switch {
+		case a.Attrs != 0 && !a.Attrs.Has(t), a.Rule.named && !a.Rule.suits(attributeTable[t].rule):
+		case a.Rule.substrings:
+			found = found || parts.match([]byte(value))
+		default:
+			found = found || equalPrepared([]byte(value), a.Value, a.Rule.named && a.Rule.family == caseExact)
 		}
-	}
-	return true
+	})
+	return found
 }
 
 // maxParts of a substring assertion in text: a filter may have no more items.
@@ -327,13 +346,13 @@ func spaced(text []byte, start, end bool) []byte {
 
 // equalPrepared compares as caseIgnoreMatch and caseIgnoreIA5Match do after
 // string preparation (RFC 4518): without regard to ASCII case, to spaces at
-// the ends and to the length of runs of spaces. Every value here is ASCII, so
+// the ends and to the length of runs of spaces; exact regards case. Every value here is ASCII, so
 // that folding beyond ASCII could only make an assertion match what it does
 // not name.
-func equalPrepared(value, assertion []byte) bool {
+func equalPrepared(value, assertion []byte, exact bool) bool {
 	value, assertion = bytes.Trim(value, " "), bytes.Trim(assertion, " ")
 	for len(value) > 0 && len(assertion) > 0 {
-		if lower(value[0]) != lower(assertion[0]) {
+		if value[0] != assertion[0] && (exact || lower(value[0]) != lower(assertion[0])) {
 			return false
 		}
 		if value[0] == ' ' {
@@ -344,6 +363,10 @@ func equalPrepared(value, assertion []byte) bool {
 	}
 	return len(value) == len(assertion)
 }
+
+// isDirectoryString tells whether an assertion has the syntax of RFC 4517
+// §3.3.6: at least one character, in UTF-8.
+func isDirectoryString(b []byte) bool { return len(b) > 0 && utf8.Valid(b) }
 
 func isIA5(b []byte) bool {
 	for _, c := range b {

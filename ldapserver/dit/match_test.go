@@ -20,7 +20,10 @@ func TestEquality(t *testing.T) {
 		{"rfc822mailbox", "x", dit.False},
 		{"cn", "caf\u00e9", dit.False},
 		{"uid", "O HARA", dit.True},
-		{"uid", "", dit.False},
+		{"uid", "", dit.Undefined}, // RFC 4517 §3.3.6: at least one character
+		{"uid", " ", dit.False},
+		{"cn", "caf\xe9", dit.Undefined}, // not UTF-8
+		{"mail", "", dit.False},          // RFC 4517 §3.3.15: an IA5 string may be empty
 		{"name", `"o hara"@b.direct.test`, dit.True},
 		{"objectClass", "PERSON", dit.True},
 		{"objectClass", "2.5.6.6", dit.True},
@@ -60,6 +63,8 @@ func TestSubstrings(t *testing.T) {
 		{"uid", "", " ", "", dit.True},
 		{"uid", "o hara", "", "a", dit.False}, // parts must not overlap
 		{"uid", "ha", "", "", dit.False},
+		{"uid", "", "\xe9", "", dit.Undefined},
+		{"uid", "", "", "\xe9", dit.Undefined},
 		{"mail", "", "hara", "test", dit.True},
 		{"mail", "", "\xe9", "", dit.Undefined},
 		{"mail", "\xe9", "", "", dit.Undefined},

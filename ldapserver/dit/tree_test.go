@@ -272,7 +272,7 @@ func TestSizesAroundEveryLengthForm(t *testing.T) {
 func TestFindResolvesNames(t *testing.T) {
 	tr := tree(t,
 		domain(t, "direct.test", "ann@direct.test A"),
-		domain(t, "b.direct.test", "bob@b.direct.test B", `"o'hara, x"@b.direct.test O`, "b.direct.test ORG"))
+		domain(t, "b.direct.test", "bob@b.direct.test B", `"o'hara, x"@b.direct.test O`, `" two  spaces "@b.direct.test S`, `"in  between"@ward.b.direct.test I`, "b.direct.test ORG"))
 	for dn, want := range map[string]string{
 		"":                                    "",
 		"  ":                                  "",
@@ -288,6 +288,11 @@ func TestFindResolvesNames(t *testing.T) {
 		`uid=o'hara\, x,dc=b,dc=direct,dc=test`:   `uid=o'hara\, x,dc=b,dc=direct,dc=test`,
 		`uid=o'hara\2c  x,dc=b,dc=direct,dc=test`: `uid=o'hara\, x,dc=b,dc=direct,dc=test`, // runs of spaces are one
 		"cn=b.direct.test,dc=b,dc=direct,dc=test": "cn=b.direct.test,dc=b,dc=direct,dc=test",
+
+		// The tree's own names with spaces at the ends and runs of them.
+		`uid=\ two  spaces\ ,dc=b,dc=direct,dc=test`:                   `uid=\ two  spaces\ ,dc=b,dc=direct,dc=test`,
+		`UID = " TWO  spaces ", dc=b,dc=direct,dc=test`:                `uid=\ two  spaces\ ,dc=b,dc=direct,dc=test`,
+		`cn=\"in  between\"@ward.b.direct.test,dc=b,dc=direct,dc=test`: `cn=\"in  between\"@ward.b.direct.test,dc=b,dc=direct,dc=test`,
 	} {
 		base, err := tr.Find([]byte(dn))
 		if err != nil {
@@ -301,15 +306,16 @@ func TestFindResolvesNames(t *testing.T) {
 		}
 	}
 	for dn, matched := range map[string]string{
-		"dc=test":                                "",
-		"dc=c,dc=direct,dc=test":                 "dc=direct,dc=test",
-		"uid=eve,dc=b,dc=direct,dc=test":         "dc=b,dc=direct,dc=test",
-		"cn=bob,dc=b,dc=direct,dc=test":          "dc=b,dc=direct,dc=test", // another attribute is another name
-		"uid=bob+cn=x,dc=b,dc=direct,dc=test":    "dc=b,dc=direct,dc=test",
-		"cn=x,uid=bob,dc=b,dc=direct,dc=test":    "dc=b,dc=direct,dc=test",
-		`cn=a\,dc=b,dc=elsewhere`:                "",
-		"uid=ann,dc=b,dc=direct,dc=test":         "dc=b,dc=direct,dc=test",
-		"cn=bob@b.direct.test,dc=direct,dc=test": "dc=direct,dc=test",
+		"dc=test":                                  "",
+		"dc=c,dc=direct,dc=test":                   "dc=direct,dc=test",
+		"uid=eve,dc=b,dc=direct,dc=test":           "dc=b,dc=direct,dc=test",
+		"cn=bob,dc=b,dc=direct,dc=test":            "dc=b,dc=direct,dc=test", // another attribute is another name
+		"uid=bob+cn=x,dc=b,dc=direct,dc=test":      "dc=b,dc=direct,dc=test",
+		"cn=x,UID=Bob,dc=b,dc=direct,dc=test":      "uid=bob,dc=b,dc=direct,dc=test",
+		"cn=x,cn=y,uid=bob,dc=b,dc=direct,dc=test": "uid=bob,dc=b,dc=direct,dc=test",
+		`cn=a\,dc=b,dc=elsewhere`:                  "",
+		"uid=ann,dc=b,dc=direct,dc=test":           "dc=b,dc=direct,dc=test",
+		"cn=bob@b.direct.test,dc=direct,dc=test":   "dc=direct,dc=test",
 	} {
 		_, err := tr.Find([]byte(dn))
 		missing, ok := err.(*dit.NoSuchObject)
