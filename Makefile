@@ -27,7 +27,7 @@ test: ## the whole suite, race detector on
 check: ## formatting, vet, staticcheck, import law, generated files current
 	tools/check
 
-interop: all ## dig, kdig, ldapsearch, openssl and swaks against the nodes; fails where one is absent
+interop: all ## dig, kdig, LDAP clients, slapd, openssl, swaks and others against the nodes; fails where one is absent
 	DIRECTNODE_PEERS=required $(GO) test -count=1 -run '^TestInterop' -timeout=10m ./...
 
 fuzz: ## every fuzz target for FUZZTIME (a duration, or executions: 20000x)
