@@ -59,12 +59,11 @@ func startSlapd(t *testing.T, v view) string {
 	slices.Reverse(outer)
 	for _, d := range outer {
 		var ldif bytes.Buffer
-		if err := dit.WriteLDIF(&ldif, v, d.Domain); err != nil {
+		if err := dit.WriteLDIF(&ldif, v, d.Domain, dit.LDIFPlain); err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.CommandContext(t.Context(), program, "-T", "add", "-q", "-f", config, "-b", suffixes[d])
-		// slapadd, other than ldapadd, knows no version line.
-		cmd.Stdin = bytes.NewReader(bytes.TrimPrefix(ldif.Bytes(), []byte("version: 1\n")))
+		cmd.Stdin = &ldif
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("slapadd %s: %v\n%s", d.Domain, err, out)
 		}
