@@ -176,21 +176,9 @@ func dnskeyPublic(key crypto.PublicKey) ([]byte, error) {
 // ErrDamaged or ErrKeyMismatch.
 func (s *Sealer) OpenDNSKey(d direct.Domain, k DNSKey) (crypto.Signer, error) {
 	object := dnskeyObject(d, k.ID)
-	if s == nil {
-		return nil, refuse(object, ErrNoMasterKey, "")
-	}
-	der, err := s.openDER(dnskeyLabel(d, k.Public), k.Sealed)
+	key, err := s.openSigner(object, dnskeyLabel(d, k.Public), k.Sealed)
 	if err != nil {
-		return nil, refuse(object, ErrDamaged, "%v", err)
-	}
-	defer clear(der)
-	parsed, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, refuse(object, ErrMalformed, "it is no PKCS #8 private key") // the parser's words could quote it
-	}
-	key, ok := parsed.(crypto.Signer)
-	if !ok {
-		return nil, refuse(object, ErrMalformed, "it cannot sign")
+		return nil, err
 	}
 	if public, err := dnskeyPublic(key.Public()); err != nil || !bytes.Equal(public, k.Public) {
 		return nil, refuse(object, ErrKeyMismatch, "")

@@ -159,10 +159,26 @@ func (s *Sealer) openDER(sha string, sealed []byte) ([]byte, error) {
 // open opens a key and checks that it is the certificate's.
 func (s *Sealer) open(k Key, certDER []byte) (crypto.Signer, error) {
 	object := fmt.Sprintf("the key of %s for certificate %.16s…", k.Owner, k.CertSHA256)
+	key, err := s.openSigner(object, k.CertSHA256, k.Sealed)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(certDER)
+	if err != nil {
+		return nil, refuse(object, ErrMalformed, "its certificate: %v", err)
+	}
+	if !samePublic(key.Public(), cert.PublicKey) {
+		return nil, refuse(object, ErrKeyMismatch, "")
+	}
+	return key, nil
+}
+
+// openSigner undoes sealDER for a private key that signs.
+func (s *Sealer) openSigner(object, label string, sealed []byte) (crypto.Signer, error) {
 	if s == nil {
 		return nil, refuse(object, ErrNoMasterKey, "")
 	}
-	der, err := s.openDER(k.CertSHA256, k.Sealed)
+	der, err := s.openDER(label, sealed)
 	if err != nil {
 		return nil, refuse(object, ErrDamaged, "%v", err)
 	}
@@ -174,13 +190,6 @@ func (s *Sealer) open(k Key, certDER []byte) (crypto.Signer, error) {
 	key, ok := parsed.(crypto.Signer)
 	if !ok {
 		return nil, refuse(object, ErrMalformed, "it cannot sign")
-	}
-	cert, err := x509.ParseCertificate(certDER)
-	if err != nil {
-		return nil, refuse(object, ErrMalformed, "its certificate: %v", err)
-	}
-	if !samePublic(key.Public(), cert.PublicKey) {
-		return nil, refuse(object, ErrKeyMismatch, "")
 	}
 	return key, nil
 }
