@@ -31,8 +31,10 @@ func (d *doctor) learn(ctx context.Context) *ldapView {
 	switch {
 	case err != nil:
 		d.ldap.why = fmt.Sprintf("no answer from %s: %v", reachable(l), err)
+		return d.ldap
 	case a.Rcode != "NOERROR" && a.Rcode != "NXDOMAIN":
 		d.ldap.why = fmt.Sprintf("%s from %s", a.Rcode, reachable(l))
+		return d.ldap
 	}
 	machine := d.s.o.Probe.Addresses()
 	for _, srv := range a.SRV[:min(len(a.SRV), maxProbed)] {

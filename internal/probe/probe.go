@@ -34,6 +34,10 @@ import (
 // Limits of what a listener may answer: it is ours, and could all the same be
 // somebody else's by mistake.
 const (
+	// maxLDAP is what an LDAP session may send: the root DSE of a node with
+	// 50,000 domains, and as many certificates as an owner may have. The library
+	// decodes whatever comes.
+	maxLDAP = 4 << 20
 	// maxEntries of a search for one address, which finds one.
 	maxEntries = 10
 	// udpSize is what fits a datagram everywhere; SOA and SRV records do.
@@ -133,7 +137,7 @@ func (Prober) LDAP(ctx context.Context, server netip.AddrPort, mail string) (Dir
 		return d, fmt.Errorf("connect: %w", err)
 	}
 	_ = c.SetDeadline(time.Now().Add(timeLeft(ctx))) // a socket that takes none fails at its first use
-	conn := ldap.NewConn(c, false)
+	conn := ldap.NewConn(&limited{Conn: c, left: maxLDAP}, false)
 	conn.Start()
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
@@ -159,6 +163,21 @@ func (Prober) LDAP(ctx context.Context, server netip.AddrPort, mail string) (Dir
 		return d, fmt.Errorf("search for %s: %w", mail, err)
 	}
 	return d, nil
+}
+
+// limited is a connection that ends after so many octets.
+type limited struct {
+	net.Conn
+	left int // owned by the reader
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, fmt.Errorf("more than %d octets", maxLDAP)
+	}
+	n, err := l.Conn.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	return n, err
 }
 
 // search asks as discovery does: for the one address, below every naming
