@@ -84,7 +84,13 @@ func (t *tool) certImport() *cobra.Command {
 each holds, and publishes the certificates under the owner that their
 subjectAltName names. A private key found beside its certificate becomes the
 owner's key, sealed. What belongs to no domain of the node is refused and named;
-the rest is taken.`,
+the rest is taken.
+
+A certificate is published beside those that its owner has: peers may still hold the
+old one. With --replace the old ones are no longer published where the new one is, if
+they are of the same kind of key, for no other use (signing, encryption), and not valid
+for longer. They stay here with their keys, which open mail that is under way, until
+"directctl cert remove".`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if passphraseFile != "" {
 				f, err := readFile(passphraseFile)
@@ -101,6 +107,7 @@ the rest is taken.`,
 		},
 	}
 	cmd.Flags().StringSliceVar(&req.Publish, "publish", nil, "where to publish: dns,ldap (both, unless told otherwise) or none")
+	cmd.Flags().BoolVar(&req.Replace, "replace", false, "publish them in the place of the owners' older certificates")
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "say what would be done and change nothing")
 	cmd.Flags().StringVar(&passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of PKCS#12 files")
 	return cmd

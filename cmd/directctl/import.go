@@ -74,7 +74,11 @@ func showImport(w io.Writer, res admin.ImportResult) {
 	if res.DryRun {
 		verb = "would be taken"
 	}
-	fmt.Fprintf(w, "%d %s, %d refused, %d warnings\n", res.Taken, verb, res.Refused, res.Warned)
+	replaced := ""
+	if res.Replaced > 0 {
+		replaced = fmt.Sprintf(", %d replaced", res.Replaced)
+	}
+	fmt.Fprintf(w, "%d %s, %d refused, %d warnings%s\n", res.Taken, verb, res.Refused, res.Warned, replaced)
 }
 
 // showPlan prints what an import changes: of a zone as a difference of records.

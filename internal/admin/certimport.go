@@ -37,6 +37,7 @@ type batch struct {
 	certs  []found
 	keys   keyring
 	places *places // nil: where nobody said
+	taken  []taken // for those that are replaced
 }
 
 // places are where certificates are published.
@@ -56,6 +57,9 @@ func (s *Service) importCertificates(ctx context.Context, req ImportRequest, rep
 	if b.places, err = publishTo(req.Publish); err != nil {
 		return ImportResult{}, err
 	}
+	if req.Replace && b.places != nil && *b.places == (places{}) {
+		return ImportResult{}, &Error{"DN-CERT-004", CodeUsage, "nothing was imported", "what is published nowhere replaces nothing", "leave out --replace, or say where to publish"}
+	}
 	for _, f := range req.Files {
 		if err := ctx.Err(); err != nil {
 			return ImportResult{}, storeFailure("nothing was imported", err)
@@ -73,6 +77,9 @@ func (s *Service) importCertificates(ctx context.Context, req ImportRequest, rep
 		}
 		if b.res.Taken == 0 {
 			return errNothing
+		}
+		if req.Replace {
+			return b.replace(tx)
 		}
 		return nil
 	})
@@ -173,6 +180,7 @@ func (b *batch) take(tx *store.Tx, c found) {
 			continue
 		}
 		b.keys.settle(public, keyTaken)
+		b.taken = append(b.taken, taken{o, c.cert, item})
 		b.res.record(item, added, nil, c.cert)
 	}
 }
@@ -289,6 +297,8 @@ func (r *ImportResult) add(item ImportItem, state, reason string) {
 		r.Refused++
 	case "warning":
 		r.Warned++
+	case "replaced":
+		r.Replaced++
 	}
 	if len(r.Items) >= maxItems {
 		r.Omitted++

@@ -175,7 +175,7 @@ func checkAccount(t *testing.T, res admin.ImportResult) {
 			refused++
 		case "warning":
 			warned++
-		case "taken", "known":
+		case "taken", "known", "replaced":
 		default:
 			t.Errorf("the state %q is not in the contract", i.State)
 		}

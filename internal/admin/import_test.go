@@ -3,6 +3,8 @@ package admin_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"slices"
 	"strings"
@@ -373,5 +375,85 @@ func TestASelfSignedCertificateOfAnOwnerIsTakenAlthoughItMayIssue(t *testing.T) 
 	res := n.imports(req)
 	if got := n.owners(); !slices.Equal(got, []string{"alice@a.direct.test [dns ldap] true"}) || res.Refused != len(issuers) {
 		t.Errorf("stored %v by %+v", got, res)
+	}
+}
+
+// TestAReplacementKeepsWhatMailStillNeeds: with Replace the new certificate is
+// published instead of the old one, which stays with its key; without, beside it.
+func TestAReplacementKeepsWhatMailStillNeeds(t *testing.T) {
+	ca := testpki.New(t).Root("CA")
+	year := func(n int) testpki.Option {
+		return testpki.Valid(time.Now().AddDate(-1, 0, 0), time.Now().AddDate(n, 0, 0))
+	}
+	leaf := func(serial int64, more ...testpki.Option) testpki.Pair {
+		return ca.Leaf("alice", append(more, testpki.Address("alice@a.direct.test"), testpki.Serial(serial))...)
+	}
+	old := leaf(1, year(1))
+	dual := leaf(2, year(2))
+	for name, c := range map[string]struct {
+		fresh   testpki.Pair
+		key     bool
+		publish []string
+		want    []string // what is published, by serial number
+		state   string
+	}{
+		"the same kind":       {dual, true, nil, []string{"1 []", "2 [dns ldap]"}, "replaced"},
+		"in one place":        {dual, true, []string{"dns"}, []string{"1 [ldap]", "2 [dns]"}, "replaced"},
+		"the same again":      {old, true, nil, []string{"1 [dns ldap]"}, ""},
+		"valid for less":      {leaf(3, testpki.Valid(time.Now().AddDate(-1, 0, 0), time.Now().AddDate(0, 1, 0))), true, nil, []string{"1 [dns ldap]", "3 [dns ldap]"}, "valid for longer"},
+		"expired":             {leaf(3, testpki.Valid(time.Now().AddDate(-2, 0, 0), time.Now().AddDate(-1, 0, 0))), true, nil, []string{"1 [dns ldap]", "3 [dns ldap]"}, "has expired"},
+		"not valid yet":       {leaf(3, testpki.Valid(time.Now().AddDate(0, 1, 0), time.Now().AddDate(2, 0, 0))), true, nil, []string{"1 [dns ldap]", "3 [dns ldap]"}, "not valid before"},
+		"without its key":     {dual, false, nil, []string{"1 [dns ldap]", "2 [dns ldap]"}, "could not be opened"},
+		"for signing alone":   {leaf(3, year(2), testpki.SignOnly()), true, nil, []string{"1 [dns ldap]", "3 [dns ldap]"}, "it is for [signing encryption], and the new one for [signing]"},
+		"another kind of key": {leaf(3, year(2), testpki.WithKey(testpki.P256())), true, nil, []string{"1 [dns ldap]", "3 [dns ldap]"}, "its key is RSA, and that of the new one ECDSA"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.imports(admin.ImportRequest{Files: []admin.File{file("old", old.CertPEM(), old.KeyPEM())}})
+			parts := [][]byte{c.fresh.CertPEM()}
+			if c.key {
+				parts = append(parts, c.fresh.KeyPEM())
+			}
+			req := admin.ImportRequest{Files: []admin.File{file("new", parts...)}, Publish: c.publish, Replace: true, DryRun: true}
+			view := n.store.View()
+			dry := n.imports(req)
+			if n.store.View() != view {
+				t.Error("a dry run changed something")
+			}
+			req.DryRun = false
+			res := n.imports(req)
+			if strings.Join(account(dry), "\n") != strings.Join(account(res), "\n") {
+				t.Errorf("a dry run said %q, and then %q", account(dry), account(res))
+			}
+			said := fmt.Sprint(res.Items)
+			if !strings.Contains(said, c.state) || (res.Replaced == 1) != (c.state == "replaced") {
+				t.Errorf("%q does not say %q", said, c.state)
+			}
+			list, err := n.ShowCertificates(t.Context(), admin.CertificateQuery{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, x := range list {
+				block, _ := pem.Decode([]byte(x.PEM))
+				cert, err := x509.ParseCertificate(block.Bytes)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, fmt.Sprintf("%v %v", cert.SerialNumber, x.Publish))
+				if cert.SerialNumber.Int64() == 1 && !x.HasKey {
+					t.Error("the key of the old one is gone")
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, c.want) {
+				t.Errorf("published %q, want %q", got, c.want)
+			}
+		})
+	}
+	n := newNode(t)
+	_, err := n.ImportCertificates(t.Context(), admin.ImportRequest{Files: []admin.File{file("new", dual.CertPEM())}, Publish: []string{"none"}, Replace: true})
+	if e := asError(t, err); e.ID != "DN-CERT-004" {
+		t.Errorf("published nowhere: %+v", e)
 	}
 }

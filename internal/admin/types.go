@@ -41,8 +41,9 @@ type ImportRequest struct {
 	Files      []File   `json:"files"`
 	Publish    []string `json:"publish,omitempty"` // dns, ldap, none; empty: both, and what is here stays published as it is
 	DryRun     bool     `json:"dry_run,omitempty"`
-	Strict     bool     `json:"strict,omitempty"` // zone, ldif: refuse certificates that do not bind to their owner
-	Origin     string   `json:"origin,omitempty"` // zone
+	Replace    bool     `json:"replace,omitempty"` // cert: what is taken is published in the place of what was there
+	Strict     bool     `json:"strict,omitempty"`  // zone, ldif: refuse certificates that do not bind to their owner
+	Origin     string   `json:"origin,omitempty"`  // zone
 	Passphrase string   `json:"passphrase,omitempty"`
 }
 
@@ -59,20 +60,21 @@ type ImportItem struct {
 	Kind   string `json:"kind"` // certificate, key, anchor, record, entry, file
 	Owner  string `json:"owner,omitempty"`
 	SHA256 string `json:"sha256,omitempty"`
-	State  string `json:"state"` // taken, known, warning, refused
+	State  string `json:"state"` // taken, known, warning, refused, replaced
 	Reason string `json:"reason,omitempty"`
 }
 
 // ImportResult is the whole account of an import.
 type ImportResult struct {
-	Items   []ImportItem `json:"items"`
-	Omitted int          `json:"omitted,omitempty"` // things that were taken and are not listed
-	Plan    *ImportPlan  `json:"plan,omitempty"`    // zone, ldif
-	Taken   int          `json:"taken"`
-	Refused int          `json:"refused"`
-	Warned  int          `json:"warned"`
-	DryRun  bool         `json:"dry_run,omitempty"`
-	Code    int          `json:"code"`
+	Items    []ImportItem `json:"items"`
+	Omitted  int          `json:"omitted,omitempty"` // things that were taken and are not listed
+	Plan     *ImportPlan  `json:"plan,omitempty"`    // zone, ldif
+	Taken    int          `json:"taken"`
+	Refused  int          `json:"refused"`
+	Warned   int          `json:"warned"`
+	Replaced int          `json:"replaced,omitempty"` // cert: no longer published
+	DryRun   bool         `json:"dry_run,omitempty"`
+	Code     int          `json:"code"`
 }
 
 // CertificateQuery selects certificates: by owner, by fingerprint, or all.
