@@ -501,6 +501,8 @@ func FuzzFilter(f *testing.F) {
 		{op: "*", attr: "mail", parts: []string{"b", "o", "t"}},
 		{op: "&", children: []*refFilter{{op: "=", attr: "mail", value: "bob@b.direct.test"}, {op: "!", children: []*refFilter{{op: ">=", attr: "cn", value: "a"}}}}},
 		{op: "|", children: []*refFilter{{op: "=", attr: "mail", value: " B.direct.test"}, {op: "~=", attr: "uid", value: "bob"}, {op: ":", value: "x"}}},
+		{op: ":", attr: "mail", rule: "caseIgnoreIA5Match", value: "bob@b.direct.test"},
+		{op: ":", attr: "cn", rule: "caseIgnoreSubstringsMatch", value: `b*\2a`, dn: true},
 	} {
 		f.Add(g.encode())
 	}

@@ -90,7 +90,7 @@ func (s *Server) serveLoop(ctx context.Context, tl *net.TCPListener, own *sync.W
 	if l.listener, err = tl.SyscallConn(); err != nil {
 		return err
 	}
-	if err = prepare(l.listener, s.options.IdleTimeout); err != nil {
+	if err = prepare(l.listener, s.options.PDUTimeout); err != nil {
 		return err
 	}
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
