@@ -35,6 +35,11 @@ const (
 	// crowdWait bounds the gathering.
 	crowdWait = 30 * time.Second
 
+	// crowdRipens is how long a crowd is there before anything is measured: by
+	// then a server that bounds the time of a request closes as many of it as it
+	// will ever do, and as many come anew.
+	crowdRipens = 6 * time.Second
+
 	// crowdNice is the priority of a crowd, which must not hold up those whose
 	// latency is measured on the same core.
 	crowdNice = 10

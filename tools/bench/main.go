@@ -26,6 +26,7 @@ type options struct {
 	rate       int
 	seconds    time.Duration
 	slow       int
+	ripen      time.Duration // how long slow connections are there before anything is measured among them
 	certOctets int
 	bin        string
 	out        string
@@ -95,9 +96,11 @@ func parseOptions(args []string) (options, error) {
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
+	o.ripen = crowdRipens
 	o.cases, o.peers, o.seconds = strings.Split(cases, ","), strings.Split(peers, ","), time.Duration(seconds*float64(time.Second))
 	if o.quick {
 		o.names, o.rounds, o.seconds, o.starts, o.changes, o.rate, o.slow = 1000, 1, 300*time.Millisecond, 1, 3, 2000, 200
+		o.ripen = 0
 		if cases == "auto" {
 			o.cases = allCases()
 		}

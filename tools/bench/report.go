@@ -28,7 +28,8 @@ type report struct {
 	goLDAP  []goResult
 	slow    []slowResult
 	memory  []memoryResult
-	slowly  int // how many slow connections
+	slowly  int           // how many slow connections
+	ripened time.Duration // how long they were there before
 }
 
 // topicLDAP is the part of the directories.
@@ -54,7 +55,7 @@ type cell struct {
 }
 
 func newReport(o options, topic string, at time.Time) *report {
-	return &report{topic: topic, names: o.names, at: at, command: o.command(), slowly: o.slow}
+	return &report{topic: topic, names: o.names, at: at, command: o.command(), slowly: o.slow, ripened: o.ripen}
 }
 
 // command is what repeats the run.

@@ -24,7 +24,7 @@ type slowResult struct {
 	name, title      string
 	quiet, crowded   []float64 // p99 in µs of each round, alone and among slow connections
 	quiet50, crowd50 []float64
-	open             []float64 // slow connections, at the end of each round
+	open             []float64 // slow connections, as their clients see them, at the end of each round
 	closed           int64     // of them by the server, in all rounds
 	void             []error
 }
@@ -76,6 +76,10 @@ func (b *bench) slowRound(ctx context.Context, s *server, q *searches, results [
 			r.void = append(r.void, err)
 		}
 		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(b.o.ripen):
 	}
 	for k, l := range slowLoads {
 		r := results[k]
@@ -130,7 +134,7 @@ func (r *report) slowTable(b *strings.Builder) {
 	if len(r.slow) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\nA good search among %d slow connections from %d addresses: half of them are idle, half send a search request, an octet a second; what a server closes is opened anew. Latency in µs, median of the rounds [least–most]; alone and in the crowd in turn.\n\n", r.slowly, min(r.slowly, crowdAddresses))
+	fmt.Fprintf(b, "\nA good search among %d slow connections from %d addresses: half of them are idle, half send a search request, an octet a second; what a server closes is opened anew, and they are there for %.0f s before anything is measured. Latency in µs, median of the rounds [least–most]; alone and in the crowd in turn.\n\n", r.slowly, min(r.slowly, crowdAddresses), r.ripened.Seconds())
 	b.WriteString("| server | load | p50 alone | p99 alone | p50 in the crowd | p99 in the crowd | ratio of p99 | target | reached | slow connections open | closed by the server |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for i := range r.slow {
 		s := &r.slow[i]
