@@ -180,7 +180,8 @@ type pending struct {
 	first    heard
 	done     chan struct{} // nil: not under way; it is made when it is waited for
 	result   lookup
-	fault    any // a panic of the look-up
+	fault    any  // a panic of the look-up
+	kept     bool // it is in the record, and result is what it was waited for
 }
 
 // begin starts a look-up, unless its answer is known or one thing is to be asked after the other.
@@ -221,6 +222,19 @@ func (p *pending) open() bool { return !p.known }
 
 // wait gives the answer, or says that the time was up. What a discovery waited for belongs to its record.
 func (p *pending) wait(ctx context.Context, d *discovery) lookup {
+	if p.kept {
+		return p.result
+	}
+	l := p.get(ctx, d)
+	d.rec.lookup(l)
+	if p.done == nil || l.err == nil || l.err.Detail != outOfTime {
+		p.kept = true // else another server of the same host may wait for it again
+	}
+	return l
+}
+
+// get gives the answer.
+func (p *pending) get(ctx context.Context, d *discovery) lookup {
 	if p.done == nil {
 		ask := func(q question) heard { return d.out.ask(ctx, q) }
 		if p.known {
@@ -232,7 +246,6 @@ func (p *pending) wait(ctx context.Context, d *discovery) lookup {
 			}
 		}
 		p.result = chase(p.question, ask)
-		d.rec.lookup(p.result)
 		return p.result
 	}
 	select {
@@ -243,10 +256,8 @@ func (p *pending) wait(ctx context.Context, d *discovery) lookup {
 	case <-ctx.Done():
 		l := lookup{question: p.question, heard: []heard{{failure: outOfTime}}}
 		l.err = &LookupError{Name: p.question.name, Type: dns.TypeToString[p.question.qtype], Detail: outOfTime}
-		d.rec.lookup(l)
 		return l
 	}
-	d.rec.lookup(p.result)
 	return p.result
 }
 

@@ -33,13 +33,16 @@ func (d *discovery) directories(ctx context.Context, l lookup) string {
 	ctx, cancel := context.WithTimeout(ctx, d.rules.Timeout)
 	defer cancel()
 	// The addresses of all servers are asked for at once; whether a later one is needed shows only when an earlier one has failed.
-	pending := make([]addresses, len(servers))
-	for i, s := range servers {
-		pending[i] = d.beginAddresses(ctx, s.host)
+	// One host with several servers is asked for once.
+	pending := map[string]addresses{}
+	for _, s := range servers {
+		if _, begun := pending[strings.ToLower(s.host)]; !begun {
+			pending[strings.ToLower(s.host)] = d.beginAddresses(ctx, s.host)
+		}
 	}
 	var unknown []string // servers that might have held one
 	for i, s := range servers {
-		if err := d.ldapServer(ctx, s, pending[i], len(servers)-i); err != nil {
+		if err := d.ldapServer(ctx, s, pending[strings.ToLower(s.host)], len(servers)-i); err != nil {
 			unknown = append(unknown, shorten(fmt.Sprintf("%s: %v", s, err)))
 		}
 		if len(d.res.Found) > 0 {
