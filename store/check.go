@@ -97,6 +97,7 @@ func (c *audit) view(v *View) error {
 			c.key(v, k)
 		}
 		c.signing(d, dd.Signing)
+		c.bundles(dd)
 		for _, a := range dd.Anchors {
 			if _, err := x509.ParseCertificate(a.DER); err != nil {
 				c.report(Problem{anchorKey(d, a.SHA256), err.Error()})

@@ -13,6 +13,11 @@ const (
 	maxAnchorDER = 32 << 10
 	// maxAnchors per domain: the largest trust bundles have some hundreds.
 	maxAnchors = 4096
+	// maxBundles of a domain, and maxBundleAnchors of one: a network publishes a handful, the largest of some hundreds.
+	maxBundles       = 64
+	maxBundleAnchors = 2048
+	maxBundleName    = 64
+	maxBundleURL     = 2048
 	// maxKeyDER: an RSA key of 16,384 bits in PKCS #8 has about 9 KiB.
 	maxKeyDER = 16 << 10
 	// maxDomains of a node; a view's list of them is copied with each change.

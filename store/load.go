@@ -138,7 +138,8 @@ type loader struct {
 	domains map[direct.Domain]*DomainData
 	tables  map[direct.Domain]*loading
 	peers   *peering
-	loan    *loan // nil: entries come and go
+	bundles map[*Bundle]int // → how many anchors it should have
+	loan    *loan           // nil: entries come and go
 
 	last   *loading // of the last certificate or key: most entries follow one of their kind and domain
 	prefix string   // what its keys begin with
@@ -151,7 +152,7 @@ type loading struct {
 }
 
 func newLoader(report func(Problem)) *loader {
-	return &loader{report: report, domains: map[direct.Domain]*DomainData{}, tables: map[direct.Domain]*loading{}, peers: newPeering()}
+	return &loader{report: report, domains: map[direct.Domain]*DomainData{}, tables: map[direct.Domain]*loading{}, peers: newPeering(), bundles: map[*Bundle]int{}}
 }
 
 // assemble builds a view from entries. Every entry that is malformed or
@@ -259,6 +260,17 @@ func (l *loader) takeOther(e kv.KV) (err error) {
 	case prefixAnchor:
 		d, a, derr := decodeAnchor(e)
 		err = l.into(d, derr, func(dd *DomainData) { dd.Anchors = append(dd.Anchors, a) })
+	case prefixBundle:
+		d, b, n, derr := decodeBundle(e)
+		err = l.into(d, derr, func(dd *DomainData) { dd.Bundles = append(dd.Bundles, b) })
+		if err == nil {
+			l.bundles[b] = n
+		}
+	case prefixBundleAnchor:
+		d, rest, derr := cutDomain(e.Key, prefixBundleAnchor)
+		if ierr := l.into(d, derr, func(dd *DomainData) { err = takeBundleAnchor(dd, rest, e.Value) }); ierr != nil {
+			err = ierr
+		}
 	case prefixTSIG:
 		k, derr := decodeTSIG(e)
 		if err = derr; err == nil {
@@ -300,6 +312,13 @@ func (l *loader) into(d direct.Domain, err error, add func(*DomainData)) error {
 func (l *loader) finish(dd *DomainData) {
 	slices.SortStableFunc(dd.Records, compareRecords)
 	sortItems(dd.Anchors)
+	slices.SortFunc(dd.Bundles, func(a, b *Bundle) int { return cmp.Compare(a.Name, b.Name) })
+	for _, b := range dd.Bundles {
+		slices.SortFunc(b.Anchors, func(x, y BundleAnchor) int { return cmp.Compare(x.SHA256, y.SHA256) })
+		if len(b.Anchors) != l.bundles[b] {
+			l.report(Problem{bundleKey(dd.Domain, b.Name), fmt.Sprintf("%d anchors of %d are there", len(b.Anchors), l.bundles[b])})
+		}
+	}
 	var certs, keys *table
 	if t := l.tables[dd.Domain]; t != nil {
 		certs = t.certs.finish(func(r record) { l.report(Problem{recordKeyIn(certKeys(dd.Domain), r), "stands there twice"}) })
@@ -334,6 +353,7 @@ func entriesOf(dd *DomainData) map[string][]byte {
 	entries[domainKey(dd.Domain)] = marshal(domainValue{dd.Created})
 	maps.Copy(entries, recordEntries(dd.Domain, dd.Records))
 	maps.Copy(entries, signingEntries(dd.Domain, dd.Signing))
+	maps.Copy(entries, bundleEntries(dd.Domain, dd.Bundles))
 	for _, a := range dd.Anchors {
 		entries[anchorKey(dd.Domain, a.SHA256)] = encodeAnchor(a)
 	}

@@ -25,6 +25,8 @@ import (
 //	cert/d/owner/sha         certificate (record.go)
 //	key/d/owner/sha          sealed private key (record.go)
 //	anchor/d/sha             {"in":…,"out":…,"added":"…","der":"base64"}
+//	bundle/d/name            {"url":"…","in":…,"out":…,"signer":"base64",…,"count":n}
+//	bundleanchor/d/name/sha  DER of one anchor of a bundle
 //	dnskey/d/signing         Signing: how the domain is signed, its keys sealed
 //	tsig/name                {"algorithm":"…","created":"…","sealed":"base64"}
 //	transfer/d               {"allow":[…],"notify":[…],"primaries":[…],"taken":…}
@@ -44,6 +46,9 @@ const (
 	prefixKey    = "key/"
 	prefixAnchor = "anchor/"
 	prefixDNSKey = "dnskey/"
+	prefixBundle = "bundle/"
+
+	prefixBundleAnchor = "bundleanchor/"
 
 	prefixTSIG     = "tsig/"
 	prefixTransfer = "transfer/"
@@ -53,7 +58,7 @@ const (
 // the certificates they belong to, transfers after their keys. Other packages may keep other prefixes in
 // the same kv store.
 func prefixes() []string {
-	return []string{prefixDomain, prefixRecord, prefixCert, prefixKey, prefixAnchor, prefixDNSKey, prefixTSIG, prefixTransfer}
+	return []string{prefixDomain, prefixRecord, prefixCert, prefixKey, prefixAnchor, prefixBundle, prefixBundleAnchor, prefixDNSKey, prefixTSIG, prefixTransfer}
 }
 
 type schemaValue struct {

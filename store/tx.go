@@ -142,7 +142,7 @@ func (dr *draft) build(generation int64) *DomainData {
 	certs, keys := dr.certs.table(), dr.keys.table()
 	dd := &DomainData{
 		Domain: dr.data.Domain, Created: dr.data.Created, Records: dr.data.Records, Signing: dr.data.Signing,
-		Certificates: Certificates{certs, keys}, Keys: Keys{keys}, Anchors: dr.anchors.merged(),
+		Certificates: Certificates{certs, keys}, Keys: Keys{keys}, Anchors: dr.anchors.merged(), Bundles: dr.data.Bundles,
 		generation: generation, others: dr.others || dr.anchors.count > 0,
 	}
 	if !dr.fresh {
@@ -204,6 +204,9 @@ func (dr *draft) ops() []kv.Op {
 	var ops []kv.Op
 	if dr.others {
 		ops = diff(recordEntries(d, dr.was.Records), recordEntries(d, dr.data.Records))
+	}
+	if !slices.Equal(dr.was.Bundles, dr.data.Bundles) {
+		ops = append(ops, diff(bundleEntries(d, dr.was.Bundles), bundleEntries(d, dr.data.Bundles))...)
 	}
 	if dr.was.Signing != dr.data.Signing {
 		ops = append(ops, diff(signingEntries(d, dr.was.Signing), signingEntries(d, dr.data.Signing))...)

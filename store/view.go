@@ -61,7 +61,8 @@ type DomainData struct {
 	Created      time.Time
 	Records      []Record // sorted by name and type; inside an RRset as given
 	Certificates Certificates
-	Anchors      []Anchor // sorted by SHA256
+	Anchors      []Anchor  // sorted by SHA256
+	Bundles      []*Bundle // sorted by name
 	Keys         Keys
 	Signing      *Signing // nil: not signed by DNSSEC; shared: do not change it
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -14,7 +15,7 @@ func (t *tool) anchor() *cobra.Command {
 	var req admin.AnchorRequest
 	add := &cobra.Command{
 		Use: "add --domain DOMAIN FILE", Short: "trust an issuer, or a certificate itself", Args: cobra.ExactArgs(1),
-		Long: "add makes the certificates in FILE trust anchors of a domain: for mail that it\nreceives (--in), for mail that it sends (--out), or for both.",
+		Long: "add makes the certificates in FILE trust anchors of a domain: for mail that it\nreceives (--in), for mail that it sends (--out), or for both, which is also\nwhat neither means. Given again with other flags, it changes them. A trust\nbundle that somebody else keeps is for `directctl bundle add`.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := readFile(args[0])
 			if err != nil {
@@ -38,9 +39,9 @@ func (t *tool) anchor() *cobra.Command {
 		Use: "list", Short: "list trust anchors", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := do(t, cmd.Context(), "anchor.list", admin.AnchorRequest{Domain: listOf}, func(w io.Writer, list []admin.Anchor) {
-				fmt.Fprintln(w, "DOMAIN\tSHA-256\tIN\tOUT\tEXPIRES\tSUBJECT")
+				fmt.Fprintln(w, "DOMAIN\tSHA-256\tIN\tOUT\tBUNDLE\tEXPIRES\tSUBJECT")
 				for _, a := range list {
-					fmt.Fprintf(w, "%s\t%.16s\t%s\t%s\t%s\t%s\n", a.Domain, a.SHA256, yesNo(a.In), yesNo(a.Out), a.NotAfter.Format(time.DateOnly), a.Subject)
+					fmt.Fprintf(w, "%s\t%.16s\t%s\t%s\t%s\t%s\t%s\n", a.Domain, a.SHA256, yesNo(a.In), yesNo(a.Out), cmp.Or(a.Bundle, "-"), a.NotAfter.Format(time.DateOnly), a.Subject)
 				}
 			})
 			return err

@@ -49,7 +49,7 @@ func (t *tool) root() *cobra.Command {
 	f.StringVar(&t.socket, "socket", "", "the daemon's admin socket `PATH`")
 	f.StringVarP(&t.format, "output", "o", "text", "text or json")
 	f.DurationVar(&t.timeout, "timeout", time.Minute, "give up after this long")
-	root.AddCommand(t.quickstart(), t.discover(), t.domain(), t.cert(), t.anchor(), t.tsig(), t.zone(), t.dnssec(), t.ldif(), t.doctor(), t.message(), t.queue(),
+	root.AddCommand(t.quickstart(), t.discover(), t.domain(), t.cert(), t.anchor(), t.bundle(), t.tsig(), t.zone(), t.dnssec(), t.ldif(), t.doctor(), t.message(), t.queue(),
 		t.store(), t.backup(), t.restore(), t.status(), t.version())
 	addManual(t, root)
 	return root

@@ -158,7 +158,7 @@ func buildKeyring(v *store.View, sealer *store.Sealer, old *keyring) (*keyring, 
 			dk.opened = before.opened
 		}
 		var err error
-		if dk.in, dk.out, err = parseAnchors(dk.data.Anchors); err != nil {
+		if dk.in, dk.out, err = anchorsOf(dk.data); err != nil {
 			return nil, fmt.Errorf("anchors of %s: %w", d, err)
 		}
 		k.domains[d] = dk
@@ -166,17 +166,32 @@ func buildKeyring(v *store.View, sealer *store.Sealer, old *keyring) (*keyring, 
 	return k, nil
 }
 
-func parseAnchors(anchors []store.Anchor) (in, out []*x509.Certificate, err error) {
-	for _, a := range anchors {
-		c, err := x509.ParseCertificate(a.DER)
+// anchorsOf gives what a domain trusts for each direction: its own anchors, and
+// those of its bundles.
+func anchorsOf(data *store.DomainData) (in, out []*x509.Certificate, err error) {
+	add := func(sha string, der []byte, forIn, forOut bool) error {
+		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%.16s: %w", a.SHA256, err)
+			return fmt.Errorf("%.16s: %w", sha, err)
 		}
-		if a.In {
+		if forIn {
 			in = append(in, c)
 		}
-		if a.Out {
+		if forOut {
 			out = append(out, c)
+		}
+		return nil
+	}
+	for _, a := range data.Anchors {
+		if err := add(a.SHA256, a.DER, a.In, a.Out); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, b := range data.Bundles {
+		for _, a := range b.Anchors {
+			if err := add(a.SHA256, a.DER, b.In, b.Out); err != nil {
+				return nil, nil, fmt.Errorf("bundle %s: %w", b.Name, err)
+			}
 		}
 	}
 	return in, out, nil

@@ -268,7 +268,7 @@ func (n *node) wire(context.Context) error {
 	n.peering = newPeering(n)
 	n.admin = admin.New(n.store, mailOrders{n.track, n.queue}, admin.Options{
 		Hostname: n.cfg.Node.Hostname, Listen: n.publicAddresses(), LDAPPort: n.ldapPort(), Version: version(), Started: n.started.UTC(),
-		Discover: n.discover(policy, domains), Secondary: n.peering.secondary, Log: n.log,
+		Discover: n.discover(policy, domains), Secondary: n.peering.secondary, Fetch: n.fetchBundle, Log: n.log,
 		MaxImport: n.cfg.Admin.MaxImport, TempDir: n.cfg.DataDir, Probe: probe.Prober{}, Listeners: n.ownListeners(),
 	})
 	return nil
@@ -384,6 +384,7 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error { return n.publisher.tidy(ctx) })
 	g.Go(func() error { return n.keepKeys(ctx) })
 	g.Go(func() error { return n.keepFresh(ctx) })
+	g.Go(func() error { return n.keepBundles(ctx) })
 	g.Go(func() error { return n.reload(ctx, dns) })
 	n.log.Info("serving", "host", n.cfg.Node.Hostname, "version", version(), "generation", n.store.View().Rev)
 	n.monitor.ready()

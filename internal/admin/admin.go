@@ -40,6 +40,7 @@ type Options struct {
 	Version  string       // of the program
 	Started  time.Time    // for status
 	Discover DiscoverFunc // nil: no resolver
+	Fetch    FetchFunc    // nil: no bundles by URL
 
 	Probe     Prober    // nil: the node cannot look at itself
 	Listeners Listeners // that Probe asks
@@ -78,6 +79,7 @@ type Service struct {
 	store *store.Store
 	mail  Mail
 	o     Options
+	looks *looks
 }
 
 // New makes a service on a store.
@@ -85,7 +87,7 @@ func New(s *store.Store, m Mail, o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{s, m, o}
+	return &Service{s, m, o, new(looks)}
 }
 
 // Error is a refused or failed order, as people and programs see it.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"directnode/internal/direct"
+	"directnode/resolver/trust"
 	"directnode/store"
 )
 
@@ -110,6 +112,9 @@ func (s *Service) AddAnchor(ctx context.Context, req AnchorRequest) (ImportResul
 	if !req.In && !req.Out {
 		req.In, req.Out = true, true
 	}
+	if trust.IsSignedBundle(bytes.TrimPrefix(req.File.Data, byteOrderMark)) {
+		return ImportResult{}, &Error{"DN-ANCHOR-003", CodeUsage, "no anchor was added", req.File.Name + " is a signed bundle: the certificates beside the signature are its signer's, not anchors", "add it with `directctl bundle add --file FILE --signer CERTIFICATE`"}
+	}
 	res := ImportResult{Items: []ImportItem{}}
 	list := classify(req.File, "")
 	err = s.change(ctx, false, func(tx *store.Tx) error {
@@ -157,13 +162,7 @@ func (s *Service) ListAnchors(_ context.Context, req AnchorRequest) ([]Anchor, e
 	}
 	list := []Anchor{}
 	for _, d := range domains {
-		for _, a := range v.Domain(d).Anchors {
-			x := Anchor{Domain: d.String(), SHA256: a.SHA256, In: a.In, Out: a.Out}
-			if c, err := x509.ParseCertificate(a.DER); err == nil {
-				x.Subject, x.NotAfter = c.Subject.String(), c.NotAfter
-			}
-			list = append(list, x)
-		}
+		list = append(list, anchorsOf(v.Domain(d))...)
 	}
 	return list, nil
 }

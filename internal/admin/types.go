@@ -114,6 +114,7 @@ type Anchor struct {
 	NotAfter time.Time `json:"not_after"`
 	In       bool      `json:"in"`
 	Out      bool      `json:"out"`
+	Bundle   string    `json:"bundle,omitempty"` // that it came with
 }
 
 // ExportRequest selects what to export.
