@@ -115,7 +115,13 @@ func (s *Service) AddBundle(ctx context.Context, req BundleRequest) (BundleDiff,
 			return BundleDiff{}, bundleFailure(what, err)
 		}
 	}
-	return s.takeBundle(ctx, what, data.Domain, b, body, req.DryRun, time.Now())
+	at := time.Now()
+	diff, err := s.takeBundle(ctx, what, data.Domain, b, body, req.DryRun, at)
+	if err == nil && !req.DryRun && b.URL != "" {
+		s.looks.note(bundleID(data.Domain, b.Name), at, nil)
+		diff.Checked = at
+	}
+	return diff, err
 }
 
 // newBundle holds a request against what is safe.
@@ -204,6 +210,7 @@ func (s *Service) RefreshBundle(ctx context.Context, d direct.Domain, name strin
 	}
 	if !dryRun {
 		s.looks.note(bundleID(d, name), at, err)
+		diff.Checked, diff.Error = at, ""
 	}
 	if err != nil {
 		s.o.Log.Warn("a trust bundle was not refreshed; its anchors stay", "domain", d.String(), "bundle", name, "url", b.URL, "err", err)
@@ -354,8 +361,8 @@ func (s *Service) RemoveBundle(ctx context.Context, req BundleRequest) (Done, er
 	return Done{fmt.Sprintf("bundle %s of %s removed with %d anchors", b.Name, data.Domain, len(b.Anchors))}, nil
 }
 
-// DueBundles lists the bundles that are to be fetched at a moment. A bundle that was not looked at since the start is due when the time
-// since its last change says so, and within the first hour: a restart does not ask for all at once.
+// DueBundles lists the bundles that are to be fetched at a moment. One that was not looked at since the start is due within the first
+// hour: a restart does not ask for all at once.
 func (s *Service) DueBundles(at time.Time) []DueBundle {
 	v := s.store.View()
 	var due []DueBundle
@@ -365,12 +372,12 @@ func (s *Service) DueBundles(at time.Time) []DueBundle {
 				continue
 			}
 			id := bundleID(d, b.Name)
-			last := s.looks.of(id).at
-			if last.IsZero() {
-				last = s.o.Started.Add(spread(id, min(b.Refresh, time.Hour))).Add(-b.Refresh)
-			}
 			// Up to a tenth earlier: nodes that were set up together do not ask together for ever.
-			if !at.Before(last.Add(b.Refresh - spread(id, b.Refresh/10))) {
+			next := s.looks.of(id).at.Add(b.Refresh - spread(id, b.Refresh/10))
+			if s.looks.of(id).at.IsZero() {
+				next = s.o.Started.Add(spread(id, min(b.Refresh, time.Hour)))
+			}
+			if !at.Before(next) {
 				due = append(due, DueBundle{d, b.Name})
 			}
 		}

@@ -123,7 +123,7 @@ func (s *Service) ListDomains(context.Context, struct{}) ([]Domain, error) {
 func summary(data *store.DomainData) Domain {
 	return Domain{
 		Domain: data.Domain.String(), Created: data.Created.UTC().Truncate(time.Second),
-		Certificates: data.Certificates.Len(), Keys: data.Keys.Len(), Anchors: len(data.Anchors),
+		Certificates: data.Certificates.Len(), Keys: data.Keys.Len(), Anchors: len(anchorsOf(data)),
 	}
 }
 
