@@ -293,8 +293,8 @@ func blast(t *testing.T, addr string, r *rand.Rand, all [][]byte, more func(int)
 		}
 		asked = sent / everyGood
 		kept.SetDeadline(time.Now().Add(30 * time.Second))
-		if !goodSearch(wire{t, kept}) {
-			t.Errorf("after %d messages a connection that was good is not served", sent)
+		if err := goodSearch(wire{t, kept}); err != nil {
+			t.Errorf("after %d messages a connection that was good is not served: %v", sent, err)
 			return sent
 		}
 		fresh, err := net.Dial("tcp", addr)
@@ -303,10 +303,10 @@ func blast(t *testing.T, addr string, r *rand.Rand, all [][]byte, more func(int)
 			return sent
 		}
 		fresh.SetDeadline(time.Now().Add(30 * time.Second))
-		served := goodSearch(wire{t, fresh})
+		err = goodSearch(wire{t, fresh})
 		fresh.Close()
-		if !served {
-			t.Errorf("after %d messages a new connection is not served", sent)
+		if err != nil {
+			t.Errorf("after %d messages a new connection is not served: %v", sent, err)
 			return sent
 		}
 	}
@@ -407,14 +407,14 @@ func goodSearches(t *testing.T, addr string, period time.Duration) string {
 	var took []time.Duration
 	for end := time.Now().Add(period); time.Now().Before(end) || len(took) < 50; time.Sleep(2 * time.Millisecond) {
 		begin := time.Now()
-		if !goodSearch(kept) {
-			t.Fatalf("good search %d is not answered", len(took))
+		if err := goodSearch(kept); err != nil {
+			t.Fatalf("good search %d is not answered: %v", len(took), err)
 		}
 		took = append(took, time.Since(begin))
 		if len(took)%10 == 0 {
 			fresh := connect()
-			if !goodSearch(fresh) {
-				t.Fatalf("a new connection is not served after %d good searches", len(took))
+			if err := goodSearch(fresh); err != nil {
+				t.Fatalf("a new connection is not served after %d good searches: %v", len(took), err)
 			}
 			fresh.Close()
 		}

@@ -3,6 +3,7 @@ package ldapserver_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -364,8 +365,8 @@ func goodNeighbour(t *testing.T, addr string) (stop func() int) {
 		defer close(done)
 		for {
 			w.SetDeadline(time.Now().Add(30 * time.Second))
-			if !goodSearch(w) {
-				t.Error("a neighbour's good search was not answered")
+			if err := goodSearch(w); err != nil {
+				t.Errorf("a neighbour's good search was not answered: %v", err)
 				return
 			}
 			n++
@@ -384,18 +385,24 @@ func goodNeighbour(t *testing.T, addr string) (stop func() int) {
 	}
 }
 
-// goodSearch looks for bob and tells whether he was found. It may be called
-// from any goroutine.
-func goodSearch(w wire) bool {
+// goodSearch looks for bob and tells what is wrong if he is not found. It may be
+// called from any goroutine.
+func goodSearch(w wire) error {
 	if _, err := w.Write(ask{base: top, scope: 2, filter: equal("mail", "bob@b.direct.test"), attributes: []string{"userCertificate;binary"}}.pdu(7)); err != nil {
-		return false
+		return err
 	}
 	entry, err := w.read()
-	if err != nil || entry.tag != 4 || entry.dn != bobDN || !bytes.Contains(entry.body, []byte("BOB-2")) {
-		return false
+	if err != nil {
+		return err
+	}
+	if entry.tag != 4 || entry.dn != bobDN || !bytes.Contains(entry.body, []byte("BOB-2")) {
+		return fmt.Errorf("answered %v %s", entry, entry.text)
 	}
 	done, err := w.read()
-	return err == nil && done.tag == 5 && done.code == 0 && done.id == 7
+	if err == nil && (done.tag != 5 || done.code != 0 || done.id != 7) {
+		err = fmt.Errorf("answered %v %s", done, done.text)
+	}
+	return err
 }
 
 // TestHalfMessagesAreCutOff: what is decided by waiting. A client that closes
@@ -435,6 +442,43 @@ func TestClientsThatDoNotReadHoldLittle(t *testing.T) {
 	large := published(t, dit.Options{}, "b.direct.test=ORG", "bob@b.direct.test=BOB-2"+strings.Repeat("c", 20000), "carol@b.direct.test=x")
 	addr := start(t, large, ldapserver.Options{WriteTimeout: 2 * time.Second})
 	holdUp(t, addr, together, ask{base: top, scope: 2, filter: equal("mail", "bob@b.direct.test")}.pdu(1))
+}
+
+// TestTheKernelHoldsLittleToo counts what the server has handed to the kernel for
+// a client that does not read: memory of the machine that no limit of this
+// process sees. By TCP and by TLS.
+func TestTheKernelHoldsLittleToo(t *testing.T) {
+	const size = 20000
+	tr := published(t, dit.Options{}, "b.direct.test=ORG", "bob@b.direct.test="+strings.Repeat("c", size))
+	server, trusting := certificates(t)
+	for name, encrypted := range map[string]bool{"TCP": false, "TLS": true} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, addr := ldapserver.New(func() *dit.Tree { return tr }, ldapserver.Options{}), l.Addr().String()
+		if encrypted {
+			l = tls.NewListener(l, server)
+		}
+		serve(t, s, l)
+		w := dial(t, addr)
+		_ = w.Conn.(*net.TCPConn).SetReadBuffer(4096)
+		var c net.Conn = w
+		if encrypted {
+			c = tls.Client(w.Conn, trusting)
+		}
+		go func() {
+			_, _ = c.Write(bytes.Repeat(ask{base: top, scope: 2, filter: equal("mail", "bob@b.direct.test")}.pdu(1), 1000)) // ends with the test
+		}()
+		answered := func() uint64 { return s.Results()[0] }
+		for before := uint64(1 << 62); answered() != before || before == 0; time.Sleep(200 * time.Millisecond) {
+			before = answered()
+		}
+		if n := answered() * size; n > 1<<20 {
+			t.Errorf("%s: %d octets of answers for a client that does not read", name, n)
+		}
+		w.Close()
+	}
 }
 
 // holdUp has clients send a request again and again and read nothing.

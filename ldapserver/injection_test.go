@@ -382,8 +382,8 @@ func TestInjectionDoesNotReachOthers(t *testing.T) {
 				}
 				if i%2 == 1 {
 					inner := tls.Client(c, p.trusting)
-					if !goodSearch(wire{t, inner}) {
-						t.Errorf("client %d is not served", i)
+					if err := goodSearch(wire{t, inner}); err != nil {
+						t.Errorf("client %d is not served: %v", i, err)
 					}
 				}
 				c.Close()
