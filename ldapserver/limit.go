@@ -45,6 +45,11 @@ const (
 	// away with the reset.
 	lingerTime   = 250 * time.Millisecond
 	lingerOctets = 256 << 10
+	// sendBuffer is how much the kernel is to hold for a client that does not read;
+	// by itself it takes up to 4 MiB for each, of memory that TCP of the whole
+	// machine shares. Linux takes twice the figure, which is 20 Mbit/s to the other
+	// side of the earth.
+	sendBuffer = 128 << 10
 	// readSize is how much an event loop reads of one connection at a time: dozens
 	// of requests, and little to keep for a client that sends thousands.
 	readSize = 8 << 10

@@ -112,12 +112,13 @@ func (s *Server) serveLoop(ctx context.Context, tl *net.TCPListener, own *sync.W
 }
 
 // prepare sets what connections inherit from a listener: answers leave at once,
-// and a connection is accepted when its first request is there. Those who connect
+// few wait in the kernel, and a connection is accepted when its first request is there. Those who connect
 // and say nothing cost the kernel little and us nothing.
 func prepare(listener syscall.RawConn, wait time.Duration) (err error) {
 	control := listener.Control(func(fd uintptr) {
 		err = errors.Join(
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer),
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, int(max(wait/time.Second, 1))))
 	})
 	return errors.Join(control, err)

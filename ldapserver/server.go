@@ -161,7 +161,18 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			s.turnAway(nc)
 			continue
 		}
+		limitSendBuffer(nc)
 		connections.Go(func() { s.serve(ctx, c, proceed) })
+	}
+}
+
+// limitSendBuffer sets sendBuffer where there is such a thing.
+func limitSendBuffer(nc net.Conn) {
+	if encrypted, ok := nc.(*tls.Conn); ok {
+		nc = encrypted.NetConn()
+	}
+	if b, ok := nc.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		_ = b.SetWriteBuffer(sendBuffer) // what fails here, fails when it is read
 	}
 }
 
