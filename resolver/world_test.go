@@ -416,3 +416,18 @@ func usable(r resolver.Report) []string {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// listenAt takes an address for UDP and TCP, or skips where this host has none like it.
+func listenAt(t testing.TB, addr string) (net.PacketConn, net.Listener) {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		t.Skip("SKIP a second address of loopback: " + err.Error())
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		pc.Close()
+		t.Skip("SKIP a second address of loopback: " + err.Error())
+	}
+	return pc, l
+}
