@@ -24,8 +24,10 @@ func TestRules(t *testing.T) {
 		{"CASEIGNOREIA5MATCH", "mail", "x", false, dit.False},
 		{"caseIgnoreIA5Match", "mail", "caf\u00e9", false, dit.Undefined},
 		{"caseIgnoreMatch", "mail", "bob@b.direct.test", false, dit.Undefined}, // not the rule of mail
-		{"caseExactMatch", "uid", "bob", false, dit.Undefined},
-		{"caseIgnoreMatch", "", "bob", false, dit.True}, // uid has it
+		{"caseExactMatch", "uid", "bob", false, dit.True},                      // as the first example of RFC 4515 §4
+		{"caseExactMatch", "uid", "BOB", false, dit.False},
+		{"caseExactMatch", "mail", "bob@b.direct.test", false, dit.Undefined}, // its syntax is another
+		{"caseIgnoreMatch", "", "bob", false, dit.True},                       // uid has it
 		{"caseIgnoreMatch", "", "eve", false, dit.False},
 		{"caseIgnoreIA5Match", "", "bob@b.direct.test", false, dit.True},
 		{"objectIdentifierMatch", "objectClass", "person", false, dit.True},
