@@ -212,7 +212,7 @@ func (s *search) ascend(path []*node) (good, depends bool) {
 		if s.exhausted || len(s.judged) == maxPaths || !s.step() {
 			return false, true
 		}
-		if row, detail := s.forbidden(path, up); row != nil && !s.blind {
+		if row, detail := s.forbidden(path, up); row != nil {
 			depends = depends || !row.local
 			s.fell(path, up, row, detail)
 			continue
@@ -243,10 +243,10 @@ func (s *search) complete(path []*node) bool {
 	return s.v.try(path)
 }
 
-// forbidden gives the first rule that does not let a certificate stand on a path.
+// forbidden gives the first rule that does not let a certificate stand on a path; in the pass without regard to the rules there is none.
 func (s *search) forbidden(path []*node, up *node) (*row, string) {
 	for i := range table {
-		if table[i].above == nil {
+		if s.blind || table[i].above == nil {
 			continue
 		}
 		if detail := table[i].above(s.v, path, up); detail != "" {

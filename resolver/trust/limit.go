@@ -45,6 +45,8 @@ const (
 	// maxBag is the number of certificates that it gives, and maxBagRead that of one CMS message that it reads to find them.
 	maxBag     = 64
 	maxBagRead = 256
+	// maxOtherKeys is how many other keys of an issuer its list may be signed with: the one before and one for lists.
+	maxOtherKeys = 2
 	// defaultMemo is the number of octets of certificates that a Memo holds; in memory a certificate takes some twenty times its octets.
 	defaultMemo = 4 << 20
 	// maxRemembered is the number of octets of certificates of one question that a Memo takes: some forty certificates.

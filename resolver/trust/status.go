@@ -1,7 +1,9 @@
 package trust
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -21,12 +23,49 @@ func checkRevocation(v *view) (State, string) {
 		return v.undetermined("nobody was named who can be asked for revocation status", time.Time{})
 	}
 	for i := range v.path[:len(v.path)-1] {
-		cert, issuer := v.path[i].cert, v.path[i+1].cert
-		result := v.q.Revocation.Status(v.ctx, cert, issuer, v.q.At)
-		result.Why, result.Source, result.Reason = shorten(result.Why), shorten(result.Source), shorten(result.Reason)
-		v.statuses = append(v.statuses, CertificateStatus{cert, issuer, result})
+		s := v.status(v.path[i], v.path[i+1])
+		for _, other := range v.otherKeys(i, s.Result) {
+			if again := v.status(v.path[i], other); again.Result.Status != StatusUndetermined {
+				s = again
+				break
+			}
+		}
+		v.statuses = append(v.statuses, s)
 	}
 	return v.weigh()
+}
+
+func (v *view) status(n, issuer *node) CertificateStatus {
+	r := v.q.Revocation.Status(v.ctx, n.cert, issuer.cert, v.q.At)
+	r.Why, r.Source, r.Reason = shorten(r.Why), shorten(r.Source), shorten(r.Reason)
+	return CertificateStatus{n.cert, issuer.cert, r}
+}
+
+// otherKeys gives other certificates of the issuer of certificate i, by which the list may be signed that its own key did not sign: an
+// authority that changes its key, or has one for lists alone, publishes one list (RFC 5280 §6.3.3 (f): the path of who signed the list ends
+// in the same anchor). Each stands on this path, is an anchor, or was certified by an authority of this path and is fit for it.
+func (v *view) otherKeys(i int, known RevocationResult) (others []*node) {
+	if known.Status != StatusUndetermined || known.Unpublished {
+		return nil
+	}
+	issuer := v.path[i+1]
+	for _, n := range v.pool.bySubject[issuer.subject] {
+		same := bytes.Equal(n.cert.RawSubjectPublicKeyInfo, issuer.cert.RawSubjectPublicKeyInfo)
+		if !same && len(others) < maxOtherKeys && (n.anchor || slices.Contains(v.path[i+1:], n) || v.certified(n, v.path[i+1:])) {
+			others = append(others, n)
+		}
+	}
+	return others
+}
+
+// certified tells whether one of the authorities has signed a certificate that is in force and that it has not withdrawn.
+func (v *view) certified(n *node, by []*node) bool {
+	if aboveValidity(v, nil, n)+aboveKey(v, nil, n)+unknownCritical(n.cert) != "" || weak(n.cert.SignatureAlgorithm) {
+		return false
+	}
+	return slices.ContainsFunc(by, func(up *node) bool {
+		return n.issuer == up.subject && v.search.verify(n, up) == nil && v.status(n, up).Result.Status == StatusGood
+	})
 }
 
 // weigh makes one state of those of the path.

@@ -206,3 +206,57 @@ func TestStatusesHaveNames(t *testing.T) {
 		}
 	}
 }
+
+// listOf says good for what is judged with one key of an issuer, and is undetermined with any other; one certificate may be revoked.
+type listOf struct {
+	signer  *x509.Certificate
+	revoked *x509.Certificate
+}
+
+func (l listOf) Status(_ context.Context, cert, issuer *x509.Certificate, _ time.Time) trust.RevocationResult {
+	switch {
+	case cert.Equal(l.revoked):
+		return isRevoked
+	case cert.Equal(l.signer): // by a list of its own issuer
+		return isGood
+	case cert.Issuer.CommonName != l.signer.Subject.CommonName || issuer.Equal(l.signer):
+		return isGood
+	}
+	return trust.RevocationResult{Why: "the signature of the list is not one of the issuer's key", Temporary: true}
+}
+
+// TestAListMayBeSignedByAnotherKeyOfTheIssuer: one that the same authorities have certified, and that is in force.
+func TestAListMayBeSignedByAnotherKeyOfTheIssuer(t *testing.T) {
+	w := newWorld(t)
+	bob := w.hisp.Leaf("bob", testpki.Address(bobAddress))
+	lists := testpki.KeyUsage(x509.KeyUsageCRLSign)
+	other := w.root.Intermediate("HISP CA", lists)
+	stranger := w.pki.Root("HISP CA", lists)
+	for _, tc := range []struct {
+		name    string
+		signer  *x509.Certificate
+		known   []*x509.Certificate
+		revoked *x509.Certificate
+		want    bool
+	}{
+		{"its own", w.hisp.Cert, nil, nil, true},
+		{"another, certified by the same root", other.Cert, []*x509.Certificate{other.Cert}, nil, true},
+		{"another, certified by itself", w.hisp.Intermediate("HISP CA", lists).Cert, nil, nil, true},
+		{"another that nobody here knows", other.Cert, []*x509.Certificate{w.hisp.Cert}, nil, false},
+		{"another that is revoked", other.Cert, []*x509.Certificate{other.Cert}, other.Cert, false},
+		{"another that has expired", w.root.Intermediate("HISP CA", lists, testpki.Expired()).Cert, nil, nil, false},
+		{"one of a stranger of that name", stranger.Cert, []*x509.Certificate{stranger.Cert}, nil, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			q := w.question(t, bob)
+			if tc.known == nil {
+				tc.known = []*x509.Certificate{tc.signer}
+			}
+			q.Intermediates = append(q.Intermediates, tc.known...)
+			q.Revocation, q.Policy.Revocation = listOf{tc.signer, tc.revoked}, trust.RevocationStrict
+			if c := trust.Evaluate(q).Candidates[0]; c.Usable != tc.want {
+				t.Errorf("usable %v: %v", c.Usable, c.Refusal())
+			}
+		})
+	}
+}
