@@ -112,7 +112,7 @@ type limiter struct {
 
 type limiterShard struct {
 	mu      sync.Mutex
-	buckets map[netip.Addr]bucket // guarded by mu
+	buckets map[netip.Addr]*bucket // guarded by mu
 }
 
 // bucket is what a peer has used and not yet got back.
@@ -140,18 +140,15 @@ func (l *limiter) search(peer netip.Addr, at time.Time) denial {
 	s := l.shard(peer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := s.get(l, peer, at)
-	over := overNothing
+	b := s.bucket(l, peer, at)
 	switch {
 	case b.searches+1 > l.searches*burstSeconds:
-		over = overRate
+		return overRate
 	case b.misses+1 > l.misses*burstSeconds:
-		over = overMisses
-	default:
-		b.searches++
+		return overMisses
 	}
-	s.put(l, peer, b)
-	return over
+	b.searches++
+	return overNothing
 }
 
 // miss counts addresses, or names, that were asked for and are not there.
@@ -159,15 +156,22 @@ func (l *limiter) miss(peer netip.Addr, at time.Time, n int) {
 	s := l.shard(peer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := s.get(l, peer, at)
-	b.misses += float64(n)
-	s.put(l, peer, b)
+	s.bucket(l, peer, at).misses += float64(n)
 }
 
-func (s *limiterShard) get(l *limiter, peer netip.Addr, at time.Time) bucket {
-	b, ok := s.buckets[peer]
-	if !ok {
-		return bucket{at: at}
+// bucket gives a peer's bucket with what came back until now.
+func (s *limiterShard) bucket(l *limiter, peer netip.Addr, at time.Time) *bucket {
+	b := s.buckets[peer]
+	if b == nil {
+		if s.buckets == nil {
+			s.buckets = map[netip.Addr]*bucket{}
+		}
+		if len(s.buckets) >= maxPeers/len(l.shards) {
+			s.evict(l, at)
+		}
+		b = &bucket{at: at}
+		s.buckets[peer] = b
+		return b
 	}
 	if past := at.Sub(b.at).Seconds(); past > 0 {
 		b.searches = max(0, b.searches-past*l.searches)
@@ -175,16 +179,6 @@ func (s *limiterShard) get(l *limiter, peer netip.Addr, at time.Time) bucket {
 		b.at = at
 	}
 	return b
-}
-
-func (s *limiterShard) put(l *limiter, peer netip.Addr, b bucket) {
-	if s.buckets == nil {
-		s.buckets = map[netip.Addr]bucket{}
-	}
-	if _, ok := s.buckets[peer]; !ok && len(s.buckets) >= maxPeers/len(l.shards) {
-		s.evict(l, b.at)
-	}
-	s.buckets[peer] = b
 }
 
 // evictTries is how many peers evict looks at: a flood of addresses must not

@@ -86,13 +86,11 @@ func (s *session) search(q *request) error {
 	return err // nil with no entries: RFC 4511 §4.5.2, an unknown address is not an error
 }
 
-// charge takes a request for an entry from the client's budget.
+// charge takes a request for an entry from the client's budget. Exempt clients
+// are looked up like all others: what a search costs is the same for everybody.
 func (s *session) charge(q *request) error {
-	if s.client.peer.exempt {
-		return nil
-	}
 	over := s.server.limiter.search(s.client.peer.counted, q.at)
-	if over == overNothing {
+	if over == overNothing || s.client.peer.exempt {
 		return nil
 	}
 	s.server.counts.denied[over].Add(1)
