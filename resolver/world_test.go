@@ -34,6 +34,7 @@ type fakeDNS struct {
 	names   map[string]bool     // existing names
 	rcodes  map[string]int      // "name type" or "" for all
 	change  func(*dns.Msg)      // last word on every answer
+	ask     func(q, m *dns.Msg) // the same with the question
 	log     []string            // "udp CERT bob.direct.test."
 	silent  bool
 	noTCP   bool
@@ -90,6 +91,9 @@ func (f *fakeDNS) handler(network string) dns.HandlerFunc {
 		}
 		if f.change != nil {
 			f.change(m)
+		}
+		if f.ask != nil {
+			f.ask(q, m)
 		}
 		if network == "udp" {
 			size := dns.MinMsgSize
@@ -430,4 +434,10 @@ func listenAt(t testing.TB, addr string) (net.PacketConn, net.Listener) {
 		t.Skip("SKIP a second address of loopback: " + err.Error())
 	}
 	return pc, l
+}
+
+func base64Of(der []byte) string { return base64.StdEncoding.EncodeToString(der) }
+
+func certRecordText(name string, der []byte) string {
+	return name + " 300 IN CERT 1 0 0 " + base64Of(der) + "\n"
 }
