@@ -388,8 +388,7 @@ func (l *loop) write(c *looped) (taken bool, err error) {
 func (l *loop) handOver(c *looped, rest []byte) {
 	transfer, s := l.responder.s.transfer, l.server
 	l.responder.s.transfer = nil
-	f := os.NewFile(uintptr(c.fd), "tcp")
-	nc, err := net.FileConn(f) // a second descriptor
+	nc, err := connOf(c.fd)
 	if err != nil {
 		l.emptied()
 		l.close(c, err)
@@ -398,7 +397,7 @@ func (l *loop) handOver(c *looped, rest []byte) {
 	l.forget(c)
 	kept := s.conns.relink(&c.conn, stream{nc}) // from here on nobody uses c.fd
 	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
-	f.Close()
+	_ = unix.Close(c.fd)
 	x := s.exchanges.Get().(*exchange)
 	x.reset(s, &c.conn, nc)
 	x.in, x.out = append(x.in, rest...), append(x.out, l.out...)
@@ -409,6 +408,18 @@ func (l *loop) handOver(c *looped, rest []byte) {
 	}
 	x.started, x.until = true, l.at.Add(s.limits.Idle)
 	l.open.Go(func() { x.end(x.takeOver(l.ctx, transfer)) })
+}
+
+// connOf gives a connection of its own for a socket; fd stays open, and the
+// caller's.
+func connOf(fd int) (net.Conn, error) {
+	second, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(second), "tcp")
+	defer f.Close()
+	return net.FileConn(f)
 }
 
 // takeOver goes on where a loop has stopped.
