@@ -60,6 +60,8 @@ func resting(want holding) (h holding) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+	runtime.GC() // what has a finalizer, or lies in a pool, goes with the second and third collection
+	runtime.GC()
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -235,10 +237,10 @@ const everyGood = 1000 // spoiled messages to a good search
 // TestBlast throws spoiled messages at a real socket, and searches between them
 // again and again on a connection that stays and on one that is new: all of
 // these find what they look for, and in the end the server holds no more than
-// before. Two seconds; LDAP_BLAST=N sends N messages, however long that takes.
+// before. One second; LDAP_BLAST=N sends N messages, however long that takes.
 func TestBlast(t *testing.T) {
 	messages, long := fromEnv(t, "LDAP_BLAST", 1<<62)
-	end := time.Now().Add(2 * time.Second)
+	end := time.Now().Add(time.Second)
 	tr, all := world(t, dit.Options{StartTLS: true}), seeds()
 	certificate, _ := certificates(t)
 	before := restingNow()
@@ -259,7 +261,7 @@ func TestBlast(t *testing.T) {
 	for _, n := range results {
 		served += n
 	}
-	if total < 4*everyGood || served < uint64(total)/5 || results[0] == 0 || results[2] == 0 || results[53] == 0 {
+	if total < 2*everyGood || served < uint64(total)/5 || results[0] == 0 || results[2] == 0 || results[53] == 0 {
 		t.Error("too little was tried")
 	}
 	if n := results[80]; n > 0 {
@@ -477,10 +479,10 @@ func pause(ctx context.Context, d time.Duration) {
 // TestBlastWithoutSockets gives spoiled messages to a session: the answers are
 // whole messages, none says that something went wrong inside, a good search
 // after every thousand finds what it looks for, and nothing is held in the end.
-// One second; LDAP_BLAST=N gives N messages.
+// Half a second; LDAP_BLAST=N gives N messages.
 func TestBlastWithoutSockets(t *testing.T) {
 	messages, long := fromEnv(t, "LDAP_BLAST", 1<<62)
-	end := time.Now().Add(time.Second)
+	end := time.Now().Add(time.Second / 2)
 	s, all, r := ldapserver.NewSession(world(t, dit.Options{}), ldapserver.Options{}), seeds(), rand.New(rand.NewPCG(8, 9))
 	good := ask{base: top, scope: 2, filter: equal("mail", "bob@b.direct.test")}.pdu(7)
 	before := restingNow()

@@ -346,7 +346,7 @@ func TestLargeAnswersHoldLittle(t *testing.T) {
 		owners = append(owners, fmt.Sprintf("u%d@b.direct.test=%s", i, strings.Repeat("c", 60000)))
 		pins = append(pins, equal("mail", fmt.Sprintf("u%d@b.direct.test", i)))
 	}
-	addr := start(t, published(t, dit.Options{}, owners...), ldapserver.Options{WriteTimeout: 2 * time.Second})
+	addr := start(t, published(t, dit.Options{}, owners...), ldapserver.Options{WriteTimeout: time.Second})
 	holdUp(t, addr, together, ask{base: top, scope: 2, filter: or(pins...)}.pdu(1))
 	w := dial(t, addr) // one who reads gets all of it
 	if dns, done := w.search(ask{base: top, scope: 2, filter: or(pins...)}); len(dns) != 4 || done.code != 0 {
@@ -440,7 +440,7 @@ func TestHalfMessagesAreCutOff(t *testing.T) {
 func TestClientsThatDoNotReadHoldLittle(t *testing.T) {
 	const together = 16
 	large := published(t, dit.Options{}, "b.direct.test=ORG", "bob@b.direct.test=BOB-2"+strings.Repeat("c", 20000), "carol@b.direct.test=x")
-	addr := start(t, large, ldapserver.Options{WriteTimeout: 2 * time.Second})
+	addr := start(t, large, ldapserver.Options{WriteTimeout: time.Second})
 	holdUp(t, addr, together, ask{base: top, scope: 2, filter: equal("mail", "bob@b.direct.test")}.pdu(1))
 }
 
@@ -515,8 +515,8 @@ func holdUp(t *testing.T, addr string, together int, request []byte) {
 	// What is allocated while the collector runs counts as alive: of a few looks the
 	// least one is nearest to what is held.
 	held := uint64(1 << 62)
-	for range 10 {
-		time.Sleep(100 * time.Millisecond)
+	for range 8 {
+		time.Sleep(50 * time.Millisecond)
 		held = min(held, liveHeap())
 	}
 	per := (int(held) - int(before)) / together
