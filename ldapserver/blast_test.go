@@ -246,7 +246,9 @@ func TestBlast(t *testing.T) {
 	before := restingNow()
 	s := serveUntil(t, tr, ldapserver.Options{TLS: certificate})
 	const throwers = 2
-	more := func(sent int) bool { return sent < messages/throwers && (long || time.Now().Before(end)) }
+	more := func(sent int) bool {
+		return sent < messages/throwers && (long || sent <= everyGood || time.Now().Before(end))
+	}
 	var sent [throwers]int
 	var both sync.WaitGroup
 	for i := range sent {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	asn1 "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
@@ -126,7 +127,7 @@ func plainEval(p *asn1.Packet, e refEntry) (int, error) {
 		}
 		return verdict(slices.ContainsFunc(types, func(t [2]string) bool { return len(e[t[0]]) > 0 })), nil
 	case 3, 8:
-		return plainItem(content(0), e, func(t [2]string) (int, error) { return plainEqual(t, e, content(1)) })
+		return plainItem(content(0), e, func(t [2]string) (int, error) { return plainEqual(t, e, content(1), t[1]) })
 	case 4:
 		var s plainSubstrings
 		for _, c := range p.Children[1].Children {
@@ -155,7 +156,9 @@ func plainItem(description string, e refEntry, f func([2]string) (int, error)) (
 	return result, nil
 }
 
-func plainEqual(t [2]string, e refEntry, assertion string) (int, error) {
+// plainEqual compares by the rules of a family, which is the type's own if no
+// other is named.
+func plainEqual(t [2]string, e refEntry, assertion, family string) (int, error) {
 	switch t[1] {
 	case "none":
 		return isUndefined, nil
@@ -165,6 +168,10 @@ func plainEqual(t [2]string, e refEntry, assertion string) (int, error) {
 		if !isASCII(assertion) {
 			return isUndefined, nil
 		}
+	case "text", "exact":
+		if assertion == "" || !utf8.ValidString(assertion) {
+			return isUndefined, nil
+		}
 	case "oid":
 		class, known := plainClasses[lowerASCII(assertion)]
 		if !known {
@@ -172,7 +179,15 @@ func plainEqual(t [2]string, e refEntry, assertion string) (int, error) {
 		}
 		assertion = class
 	}
-	return verdict(slices.ContainsFunc(e[t[0]], func(v string) bool { return slices.Equal(words(v), words(assertion)) })), nil
+	return verdict(slices.ContainsFunc(e[t[0]], func(v string) bool { return plainSame(v, assertion, family) })), nil
+}
+
+func plainSame(value, assertion, family string) bool {
+	if family == "exact" {
+		spaces := func(r rune) bool { return r == ' ' }
+		return slices.Equal(strings.FieldsFunc(value, spaces), strings.FieldsFunc(assertion, spaces))
+	}
+	return slices.Equal(words(value), words(assertion))
 }
 
 // plainPart is a part of a substring assertion: 0 initial, 1 any, 2 final.
@@ -186,6 +201,11 @@ type plainSubstrings []plainPart
 func (s plainSubstrings) match(t [2]string, e refEntry) int {
 	switch t[1] {
 	case "text":
+		for _, p := range s {
+			if !utf8.ValidString(p.text) {
+				return isUndefined
+			}
+		}
 	case "ia5":
 		for _, p := range s {
 			if !isASCII(p.text) {
@@ -278,7 +298,16 @@ func plainExtensible(p *asn1.Packet, e refEntry) (int, error) {
 			return isUndefined, nil
 		}
 	}
-	fits := func(t [2]string) bool { return family == "" || t[1] == family || family == "oid" && t[1] == "oids" }
+	fits := func(t [2]string) bool {
+		texts := (family == "text" || family == "exact") && (t[1] == "text" || t[1] == "exact") && !bySubstrings
+		return family == "" || t[1] == family || texts || family == "oid" && t[1] == "oids"
+	}
+	by := func(t [2]string) string {
+		if family == "" {
+			return t[1]
+		}
+		return family
+	}
 	asked := types
 	if description == nil {
 		for _, t := range plainTypes {
@@ -295,7 +324,7 @@ func plainExtensible(p *asn1.Packet, e refEntry) (int, error) {
 		case bySubstrings:
 			v = s.match(t, e)
 		default:
-			v, err = plainEqual(t, e, *value)
+			v, err = plainEqual(t, e, *value, by(t))
 		}
 		if err != nil {
 			return 0, err
@@ -311,7 +340,7 @@ func plainExtensible(p *asn1.Packet, e refEntry) (int, error) {
 		if bySubstrings {
 			return s.fits(" " + strings.Join(words(v), "  ") + " ")
 		}
-		return slices.Equal(words(v), words(*value))
+		return plainSame(v, *value, by(t))
 	}) {
 		return isTrue, nil
 	}
