@@ -122,6 +122,7 @@ func (m *nodeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		dnsQueries, dnsTypes, dnsConns, dnsConnsEnded, dnsResults, dnsSilent, dnsTruncated, dnsCookies, dnsSuspects, dnsSuspectsNow,
 		ldapResults, ldapSearches, ldapDenied, ldapConns, ldapAccepted, httpRequests,
+		fetches, statuses, listAge, listsKept, answersKept,
 		generationDesc, commitsDesc, publishDesc, zonesDesc, recordsDesc, certificatesDesc,
 		mailMessages, mailDeliveries, mailPublished, mailUndelivered, queueMessages, queueOldest,
 	} {

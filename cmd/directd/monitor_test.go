@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,8 @@ import (
 	"directnode/internal/testpki"
 	"directnode/ldapserver"
 	"directnode/ldapserver/dit"
+	"directnode/resolver/fetch"
+	"directnode/resolver/revocation"
 	"directnode/sta/queue"
 	"directnode/store"
 	"directnode/store/kv/memory"
@@ -88,7 +91,13 @@ func measured(t *testing.T) (*monitor, *nodeMetrics) {
 	}
 	at := time.Now()
 	m := newMonitor("v0", "go0")
+	door := fetch.New(fetch.Options{})
+	status, err := revocation.Open(revocation.Options{Fetch: door, Dir: filepath.Join(t.TempDir(), "revocation")})
+	if err != nil {
+		t.Fatal(err)
+	}
 	n := &nodeMetrics{
+		door: door, revocation: status,
 		dns: dnsserver.New(p.zoneSet, dnsserver.Options{}), ldap: ldapserver.New(p.ldapTree, ldapserver.Options{}), web: &public{}, view: s.View, publisher: p, mail: &mailCounts{},
 		queue: func(context.Context) ([]queue.Entry, error) {
 			return []queue.Entry{
