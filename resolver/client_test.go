@@ -63,8 +63,10 @@ func TestCookies(t *testing.T) {
 	if r.Verdict != "trusted" || r.Steps[0].Outcome != "badcookie" || r.Steps[1].Outcome != "answer" || r.Steps[1].Transport != "udp" {
 		t.Errorf("%s: %+v", r.Verdict, r.Steps)
 	}
-	if len(sent) != 2 || len(sent[0]) != 8 || string(sent[1][8:]) != "serverco" || string(sent[0]) != string(sent[1][:8]) {
-		t.Errorf("cookies sent: %q", sent)
+	var got [][]byte
+	w.dns.set(func() { got = slices.Clone(sent) })
+	if len(got) != 2 || len(got[0]) != 8 || string(got[1][8:]) != "serverco" || string(got[0]) != string(got[1][:8]) {
+		t.Errorf("cookies sent: %q", got)
 	}
 }
 
