@@ -164,14 +164,9 @@ func newBundle(req BundleRequest) (store.Bundle, error) {
 
 // RefreshBundles fetches the bundles of a domain again, or the one of a name. Whatever goes wrong with one leaves its anchors as they are.
 func (s *Service) RefreshBundles(ctx context.Context, req BundleRequest) ([]BundleDiff, error) {
-	v := s.store.View()
-	domains := v.Domains()
-	if req.Domain != "" {
-		_, data, err := s.domainData(req.Domain)
-		if err != nil {
-			return nil, err
-		}
-		domains = []direct.Domain{data.Domain}
+	v, domains, err := s.chosen(req.Domain)
+	if err != nil {
+		return nil, err
 	}
 	list := []BundleDiff{}
 	for _, d := range domains {
@@ -327,14 +322,9 @@ func (s *Service) shownBundle(d direct.Domain, b *store.Bundle) Bundle {
 
 // ListBundles gives the bundles of a domain, or of all.
 func (s *Service) ListBundles(_ context.Context, req BundleRequest) ([]Bundle, error) {
-	v := s.store.View()
-	domains := v.Domains()
-	if req.Domain != "" {
-		_, data, err := s.domainData(req.Domain)
-		if err != nil {
-			return nil, err
-		}
-		domains = []direct.Domain{data.Domain}
+	v, domains, err := s.chosen(req.Domain)
+	if err != nil {
+		return nil, err
 	}
 	list := []Bundle{}
 	for _, d := range domains {

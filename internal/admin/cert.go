@@ -151,14 +151,9 @@ func addAnchor(tx *store.Tx, res *ImportResult, x found, d direct.Domain, req An
 
 // ListAnchors gives the anchors of a domain, or of all.
 func (s *Service) ListAnchors(_ context.Context, req AnchorRequest) ([]Anchor, error) {
-	v := s.store.View()
-	domains := v.Domains()
-	if req.Domain != "" {
-		_, data, err := s.domainData(req.Domain)
-		if err != nil {
-			return nil, err
-		}
-		domains = []direct.Domain{data.Domain}
+	v, domains, err := s.chosen(req.Domain)
+	if err != nil {
+		return nil, err
 	}
 	list := []Anchor{}
 	for _, d := range domains {

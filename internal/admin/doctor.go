@@ -66,14 +66,9 @@ type Diagnosis struct {
 // node's own listeners and nobody else; where something lies in the hands of
 // others, it says so.
 func (s *Service) Doctor(ctx context.Context, req DomainRequest) (Diagnosis, error) {
-	v := s.store.View()
-	domains := v.Domains()
-	if req.Domain != "" {
-		view, data, err := s.domainData(req.Domain)
-		if err != nil {
-			return Diagnosis{}, err
-		}
-		v, domains = view, []direct.Domain{data.Domain}
+	v, domains, err := s.chosen(req.Domain)
+	if err != nil {
+		return Diagnosis{}, err
 	}
 	if s.o.Probe == nil {
 		return Diagnosis{}, &Error{"DN-DOCTOR-001", CodeBug, "nothing was looked at", "the node has nothing to ask its listeners with", "look at the daemon's log"}

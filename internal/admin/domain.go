@@ -110,6 +110,20 @@ func (s *Service) domainData(name string) (*store.View, *store.DomainData, error
 	return nil, nil, &Error{"DN-DOMAIN-003", CodeFailed, "nothing was done", d.String() + " is no domain of this node", "add it with `directctl domain add " + d.String() + "`; `directctl domain list` shows the others"}
 }
 
+// chosen gives the domain of a name, or all where there is no name, with the
+// generation that has them.
+func (s *Service) chosen(name string) (*store.View, []direct.Domain, error) {
+	if name == "" {
+		v := s.store.View()
+		return v, v.Domains(), nil
+	}
+	v, data, err := s.domainData(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return v, []direct.Domain{data.Domain}, nil
+}
+
 // ListDomains gives every domain, without records.
 func (s *Service) ListDomains(context.Context, struct{}) ([]Domain, error) {
 	v := s.store.View()
