@@ -44,7 +44,7 @@ func (ownDirectory) settings() string {
 type slapd struct{ directory }
 
 const (
-	// slapdThreads is the least that slapd takes, and what served one core best.
+	// slapdThreads is the least that slapd takes.
 	slapdThreads = 2
 
 	// slapdRoom is the size of the map, of which only what is used takes disk.
